@@ -1,0 +1,1 @@
+"""One package a service. A service imports `shared`, and never another service."""

@@ -1,0 +1,249 @@
+"""Celery apps that may do just what their owner may: a service's worker, or a publisher."""
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.app.events import Events as CeleryEvents
+from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
+from celery.schedules import crontab
+from kombu import Exchange, Queue, binding
+
+from shared.config import Settings
+from shared.embedded import transport
+from shared.health import HealthFile
+from shared.topology import SERVICES, TASKS_EXCHANGE, ServiceSpec, queue_arguments, service, validate
+
+#: Built-in tasks that run another task's signature for each item; they belong to that task's service.
+_ITERATING_BUILTINS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+
+
+class EventDispatcher(CeleryEventDispatcher):  # type: ignore[misc]  # Celery has no types
+    """Sends events to an exchange that is there already: a service may write to it, not declare it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.exchange.no_declare = not self.app.settings.embedded
+
+
+class Events(CeleryEvents):  # type: ignore[misc]  # Celery has no types
+    """Celery's events, through the dispatcher above."""
+
+    dispatcher_cls = EventDispatcher
+
+
+class App(Celery):  # type: ignore[misc]  # Celery has no types
+    """A Celery app that knows its settings and publishes with care.
+
+    Attributes:
+        settings: what the process was told from outside.
+        spec: the service whose worker this is; None for a publisher.
+    """
+
+    events_cls = Events
+    settings: Settings
+    spec: ServiceSpec | None
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish a task; see Celery's own.
+
+        The broker confirms each message, or the call raises within `publish_timeout`. A delay is rounded up to whole
+        seconds, because the broker holds messages for whole seconds and kombu refuses anything less than one.
+        """
+        options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
+        options.setdefault("mandatory", True)
+        options.setdefault("confirm_timeout", self.settings.publish_timeout)
+        if self.settings.embedded:
+            # Without a server the types of exchanges live in the process that declared them.
+            options.setdefault("declare", list(self.amqp.queues.values()))
+        return super().send_task(name, args, kwargs, **options)
+
+
+def create_app(name: str | None = None, *, settings: Settings | None = None) -> App:
+    """The app of the service called `name`, or of a publisher.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        TopologyError: no service is called so, or the topology contradicts itself.
+    """
+    settings = settings or Settings.load()
+    validate()
+    spec = service(name) if name else None
+    # `celery` copies BROKER_URL there, and it would win over the URL that has the password.
+    os.environ.pop("CELERY_BROKER_URL", None)
+    app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=True)
+    app.settings = settings
+    app.spec = spec
+    app.conf.update(_common(settings, spec))
+    app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
+    if not settings.embedded:
+        # Declared ahead, by the broker's definitions: here they are used, and may not be changed.
+        app.control.mailbox.exchange.no_declare = True
+        app.control.mailbox.reply_exchange.no_declare = True
+    if spec is not None and settings.health_file is not None:
+        app.steps["consumer"].add(HealthFile)
+    return app
+
+
+def queue(spec: ServiceSpec, *, declared_ahead: bool) -> Queue:
+    """A service's queue with its bindings, as a value."""
+    exchange = Exchange(TASKS_EXCHANGE, type="topic", no_declare=declared_ahead)
+    return Queue(
+        spec.name,
+        bindings=[binding(exchange, key) for key in spec.binding_keys],
+        queue_arguments=queue_arguments(spec.name),
+        no_declare=declared_ahead,
+    )
+
+
+def route(owner: ServiceSpec | None, name: str, args: Any, kwargs: Mapping[str, Any] | None) -> dict[str, str]:
+    """Where a task goes: to the tasks exchange, by its name.
+
+    Celery's built-in tasks belong to no service by their name. Those that iterate go to the service of the task
+    that they run; the others to the service that publishes them.
+    """
+    key = name
+    if name in _ITERATING_BUILTINS:
+        inner = (kwargs or {}).get("task") or (args[0] if args else None)
+        if inner:
+            key = f"{inner['task'].partition('.')[0]}.{name}"
+    elif name.startswith("celery.") and owner is not None:
+        key = f"{owner.name}.{name}"
+    return {"exchange": TASKS_EXCHANGE, "exchange_type": "topic", "routing_key": key}
+
+
+def _common(settings: Settings, spec: ServiceSpec | None) -> dict[str, Any]:
+    def by_name(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> dict[str, str]:
+        return route(spec, name, args, kwargs)
+
+    known = (spec,) if spec is not None and not settings.embedded else SERVICES
+    return {
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "timezone": "UTC",
+        # Topology. A worker binds and detects by the queues that its app knows: only its own. A publisher knows all,
+        # because Celery delays by the broker only where it knows a quorum queue.
+        "task_queues": [queue(one, declared_ahead=not settings.embedded) for one in known],
+        "task_routes": [by_name],
+        "task_create_missing_queues": False,
+        "task_default_exchange": TASKS_EXCHANGE,
+        "task_default_exchange_type": "topic",
+        "task_default_queue": spec.name if spec else SERVICES[0].name,
+        # Losing nothing: a message is acknowledged after its task, given back when its process dies, and a final
+        # failure or a timeout rejects it to the dead-letter queue.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure_or_timeout": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_prefetch_multiplier": 1,
+        "task_soft_time_limit": spec.soft_time_limit if spec else None,
+        "task_time_limit": spec.time_limit if spec else None,
+        # Results are kept where somebody reads them, as each signature says.
+        "task_ignore_result": True,
+        "result_expires": 24 * 3600,
+        "result_extended": True,
+        # Flower's view.
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "worker_consumer": "shared.consumer:Consumer",
+        "beat_schedule": {} if spec else _schedule(),
+    }
+
+
+def _schedule() -> dict[str, Any]:
+    """What beat publishes. Its arguments are checked here, so that a wrong one stops beat and not the task at night."""
+    from shared.signatures import declarations
+
+    known = declarations()
+    return {
+        f"{schedule.task}@{schedule.crontab}": {
+            "task": schedule.task,
+            "schedule": crontab.from_string(schedule.crontab),
+            "kwargs": known[schedule.task](**schedule.kwargs).kwargs,
+            # Nobody waits for a tick's result. One that its service did not take in time makes room for the next.
+            "options": {"ignore_result": True, "expires": schedule.expires},
+        }
+        for spec in SERVICES
+        for schedule in spec.schedules
+    }
+
+
+def _cluster(settings: Settings) -> dict[str, Any]:
+    broker, redis = settings.broker_urls(), settings.redis_location()
+    return {
+        "broker_url": broker,
+        "broker_read_url": broker,
+        "broker_write_url": broker,
+        "broker_heartbeat": 30,
+        # Without confirms a message that the broker refuses disappears in silence.
+        "broker_transport_options": {"confirm_publish": True, "confirm_timeout": settings.publish_timeout},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # A control queue that the broker has not yet taken away after a lost connection answers 405 once.
+        "broker_channel_error_retry": True,
+        "control_queue_exclusive": True,
+        "control_queue_durable": False,
+        "event_queue_exclusive": True,
+        "event_queue_durable": False,
+        "result_backend": f"shared.results.redis:RedisBackend+{redis}",
+        "redis_socket_connect_timeout": 3.0,
+        "redis_socket_timeout": 10.0,
+        "redis_backend_health_check_interval": 30,
+        "result_backend_transport_options": {
+            "retry_policy": {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
+        },
+        "beat_scheduler": "redbeat.RedBeatScheduler",
+        "redbeat_redis_url": redis,
+        "beat_max_loop_interval": 10,
+        # Five missed loops: the other beat takes over.
+        "redbeat_lock_timeout": 50,
+    }
+
+
+def _embedded(settings: Settings) -> dict[str, Any]:
+    transport.register()
+    root = settings.local_dir.absolute()
+    messages, control = root / "broker" / "messages", root / "broker" / "control"
+    for folder in (messages, control):
+        folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "broker_url": f"{transport.SCHEME}://",
+        "broker_transport_options": {
+            "data_folder_in": str(messages),
+            "data_folder_out": str(messages),
+            "control_folder": Path(control),
+            # Seconds between two looks into the folder.
+            "polling_interval": 0.05,
+        },
+        "result_backend": f"shared.results.sqlite:SqliteBackend+sqlite:///{root / 'results.sqlite'}",
+        "beat_schedule_filename": str(root / "beat-schedule"),
+    }
+
+
+def _whole_seconds(countdown: float | None, eta: datetime | str | None, now: datetime) -> dict[str, Any]:
+    if countdown is not None and countdown > 0:
+        return {"countdown": math.ceil(countdown)}
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    if eta is not None and 0 < ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds() < 1:
+        return {"countdown": 1, "eta": None}
+    return {}
+
+
+def __getattr__(name: str) -> App:
+    # `celery -A shared.app` and publishers get their app here. It is made at first use, so that a worker, which
+    # imports this module for its own app, does not also have this one.
+    if name == "app":
+        app = globals()["app"] = create_app()
+        if "celery.bin.celery" in sys.modules:
+            from shared.cli.report import install
+
+            install()
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

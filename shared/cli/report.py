@@ -1,0 +1,103 @@
+"""`celery -A shared.app report`: ask for a report, watch it grow, have the CSV."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shared.cli import ExitCode
+from shared.errors import InvalidArguments
+from shared.signatures import reporter as contract
+from shared.signatures.reporter import ReportResult
+from shared.topology import service
+
+#: What each stage counts, for people.
+STAGES = {"fetch": "pages fetched", "write": "rows written"}
+
+
+@click.command()
+@click.option("--period", help="day, week or month before --ref-date; without it: created on or after --ref-date")
+@click.option("--ref-date", help="YYYY-MM-DD; today (UTC) unless given")
+@click.option("--group-by", default="language", show_default=True, help="language or topic")
+@click.option("--layout", default="grouped", show_default=True, help="grouped: a line a language; table: one a repository")
+@click.option("--per-language", is_flag=True, help="a file a language, and an index of them")
+@click.option("--refresh", is_flag=True, help="ask GitHub again though the report is there")
+@click.option("--output", "-o", envvar="REPORTS_OUT", help="folder to copy the CSV to; - prints it")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=300.0, show_default=True, help="seconds")
+@click.pass_context
+def report(
+    context: click.Context, output: str | None, form: str, timeout: float, **question: Any
+) -> None:
+    """The 500 hottest GitHub repositories as CSV.
+
+    Exit status: 0 done, 1 the report failed, 2 an argument is wrong, 3 the broker or the result store is away,
+    4 nobody answered within --timeout.
+    """
+    from shared.cli import follow
+
+    app = context.obj.app
+    try:
+        signature = contract.produce_report(**question)
+    except InvalidArguments as error:
+        raise click.UsageError(str(error)) from None
+    with _worker(app):
+        result = ReportResult.model_validate(follow.run(app, signature, STAGES, timeout))
+    paths = _bring(result, app.settings.reports_location, output)
+    if form == "json":
+        click.echo(result.model_dump_json(indent=2), file=sys.stderr if output == "-" else None)
+    else:
+        follow.describe(result, paths, to_stderr=output == "-")
+
+
+@contextmanager
+def _worker(app: Any) -> Iterator[None]:
+    """In embedded mode, the worker that does the work; else nothing: it runs elsewhere."""
+    from shared.embedded import worker
+
+    context = worker.running(service("reporter"), app.settings) if app.settings.embedded else nullcontext()
+    try:
+        with context:
+            yield
+    except worker.WorkerDied as error:
+        click.echo(f"{error}", err=True)
+        sys.exit(ExitCode.UNREACHABLE)
+
+
+def _bring(result: ReportResult, location: str, output: str | None) -> list[str]:
+    """Copy the report's files from where they are kept to where the user is; gives their paths for people."""
+    from shared.storage import Storage
+
+    storage = Storage(location)
+    files = [result, *result.files]
+    if output is None:
+        return [file.url for file in files]
+    if output == "-":
+        sys.stdout.buffer.write(storage.read(result.name))
+        sys.stdout.flush()
+        return [file.url for file in files]
+    target = Storage(output)
+    try:
+        for file in files:
+            target.write(file.name, storage.read(file.name))
+    except OSError as error:
+        raise click.ClickException(f"--output: cannot write to {output}: {error}") from None
+    return [str(Path(output) / file.name) for file in files]
+
+
+def install() -> None:
+    """Put this command in the place of Celery's own `report`, which remains as `bugreport`.
+
+    Celery adds its own commands after the plug-ins, and resolves a command's name before it loads the app: so its
+    command object is changed in place, when `celery -A shared.app` loads the app.
+    """
+    module = sys.modules.get("celery.bin.celery")
+    builtin = getattr(module, "report", None)
+    if module is None or not isinstance(builtin, click.Command) or builtin.callback is report.callback:
+        return
+    kept = click.Command("bugreport", callback=builtin.callback, params=list(builtin.params), help=builtin.help)
+    module.celery.add_command(kept)
+    builtin.callback, builtin.params, builtin.help = report.callback, list(report.params), report.help

@@ -1,0 +1,138 @@
+"""Settings: from environment variables, or from the files that `<NAME>_FILE` variables point to."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+
+from shared.errors import ConfigError
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        for one in value.split(";"):
+            parts = urlsplit(one)
+            if parts.scheme not in schemes or not parts.hostname:
+                raise ValueError(f"must be a URL like {schemes[0]}://host, with one of the schemes {', '.join(schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class Settings(BaseModel):
+    """What a process can be told from outside. Each field is the environment variable of its name in capitals.
+
+    Attributes:
+        broker_url: AMQP URL, several split by `;` for failover. None starts the embedded mode.
+        broker_password: of the user that `broker_url` names, where the URL does not hold it.
+        redis_url: results, locks and counters.
+        redis_password: of the user that `redis_url` names, where the URL does not hold it.
+        reports_url: where reports are kept: a folder, or any fsspec URL.
+        local_dir: what the embedded mode writes: messages, results and, unless `reports_url` says otherwise, reports.
+        github_api_url: GitHub's REST API, or what stands in for it.
+        github_token: raises GitHub's limit from 10 to 30 searches a minute.
+        health_file: a worker makes this file again and again while it consumes its queue; who checks it deletes it.
+        log_level: of the worker's own log.
+        publish_timeout: seconds that a publisher waits for the broker's confirmation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = None
+    broker_password: SecretStr | None = None
+    redis_url: Annotated[str, _url("redis", "rediss")] | None = None
+    redis_password: SecretStr | None = None
+    reports_url: str = ""
+    local_dir: Path = Path(".local")
+    github_api_url: Annotated[str, _url("https", "http")] = "https://api.github.com"
+    github_token: SecretStr | None = None
+    health_file: Path | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    publish_timeout: Annotated[float, AfterValidator(lambda value: _positive(value))] = 10.0
+
+    @model_validator(mode="after")
+    def _broker_and_redis_go_together(self) -> "Settings":
+        if (self.broker_url is None) != (self.redis_url is None):
+            given, missing = ("BROKER_URL", "REDIS_URL") if self.broker_url else ("REDIS_URL", "BROKER_URL")
+            raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
+        return self
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """The settings that `environ` and the files that it names give.
+
+        An empty variable counts as absent, because compose and shells cannot leave one out.
+
+        Raises:
+            ConfigError: one is wrong, or its file cannot be read. The message names the variable.
+        """
+        values: dict[str, str] = {}
+        for field in cls.model_fields:
+            name = field.upper()
+            plain, path = environ.get(name), environ.get(f"{name}_FILE")
+            if plain and path:
+                raise ConfigError(f"{name} and {name}_FILE are both set: keep one of them")
+            if path:
+                values[field] = _read(f"{name}_FILE", path)
+            elif plain:
+                values[field] = plain
+        try:
+            return cls(**values)  # type: ignore[arg-type]  # pydantic converts them
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether everything runs on this machine without any server."""
+        return self.broker_url is None
+
+    @property
+    def reports_location(self) -> str:
+        """`reports_url`, or the embedded mode's own folder."""
+        return self.reports_url or str(self.local_dir / "reports")
+
+    def broker_urls(self) -> str:
+        """`broker_url` with the password in each of its parts. Never log it."""
+        return ";".join(with_password(url, self.broker_password) for url in (self.broker_url or "").split(";"))
+
+    def redis_location(self) -> str:
+        """`redis_url` with its password. Never log it."""
+        return with_password(self.redis_url or "", self.redis_password)
+
+
+def with_password(url: str, password: SecretStr | None) -> str:
+    """`url` with `password` for the user that it names, unless it has one already."""
+    parts = urlsplit(url)
+    if password is None or parts.password is not None:
+        return url
+    secret = quote(password.get_secret_value(), safe="")
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{secret}@{host}"))
+
+
+def _positive(value: float) -> float:
+    if not value > 0:
+        raise ValueError("must be more than 0")
+    return value
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        content = Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot read {path}: {error.strerror}") from None
+    if not content:
+        raise ConfigError(f"{name}: {path} is empty")
+    return content
+
+
+def _explain(error: ValidationError) -> str:
+    # The value itself is left out: it may be a secret.
+    complaints = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+        complaints.append(f"{name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, "))
+    return "; ".join(complaints)

@@ -1,0 +1,51 @@
+"""The compose file of the workers."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from shared.render.worker import worker_arguments
+from shared.topology import SERVICES, ServiceSpec
+
+#: Seconds that a worker gets on top of a task's hard limit before compose kills it.
+GRACE = 10
+
+
+def render(services: Iterable[ServiceSpec] = SERVICES) -> str:
+    """Every worker, and a volume for the passwords of each."""
+    services = tuple(services)
+    document = {
+        "services": {spec.name: _worker(spec) for spec in services},
+        "volumes": {f"secrets-{spec.name}": {} for spec in services},
+    }
+    return yaml.safe_dump(document, sort_keys=False, width=120)
+
+
+def _worker(spec: ServiceSpec) -> dict[str, Any]:
+    return {
+        "extends": {"file": "defaults.yaml", "service": "worker"},
+        "build": {"context": "..", "dockerfile": "services/Dockerfile", "args": {"SERVICE": spec.name}},
+        "image": f"taskhouse/{spec.name}",
+        "command": worker_arguments(spec),
+        "environment": {
+            "BROKER_URL": f"amqp://{spec.name}@rabbitmq:5672//",
+            "REDIS_URL": f"redis://{spec.name}@redis:6379/0",
+            **{name: f"${{{name}:-}}" for name in spec.settings},
+            # Set only where the user gave a file; without one the mount below is of an empty device.
+            **{f"{name}_FILE": f"${{{name}_FILE:+{_mount(name)}}}" for name in spec.secrets},
+        },
+        "volumes": [
+            f"secrets-{spec.name}:/run/secrets:ro",
+            "reports:/reports",
+            *(f"${{{name}_FILE:-/dev/null}}:{_mount(name)}:ro" for name in spec.secrets),
+        ],
+        "mem_limit": spec.memory,
+        "stop_grace_period": f"{spec.time_limit + GRACE}s",
+        "scale": spec.replicas,
+        **({"networks": ["core", "outside"]} if spec.egress else {}),
+    }
+
+
+def _mount(secret: str) -> str:
+    return f"/run/user-secrets/{secret.lower()}"

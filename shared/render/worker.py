@@ -1,0 +1,24 @@
+"""How a service's worker is started, wherever it runs."""
+
+from shared.topology import ServiceSpec
+
+
+def worker_arguments(spec: ServiceSpec) -> list[str]:
+    """What follows `celery`: the same under compose, Kubernetes and the embedded mode."""
+    least, most = spec.concurrency
+    # Only these pools can grow and shrink; the others hold the larger number.
+    scales = spec.pool in ("prefork", "gevent") and least < most
+    return [
+        "-A",
+        spec.app,
+        "worker",
+        f"--queues={spec.name}",
+        f"--pool={spec.pool}",
+        f"--autoscale={most},{least}" if scales else f"--concurrency={most}",
+        "--loglevel=INFO",
+        # Unique on each host, so that two workers never share a control queue.
+        f"--hostname={spec.name}@%h",
+        # Workers may not write to the control exchange, which both of these do.
+        "--without-mingle",
+        "--without-gossip",
+    ]

@@ -1,0 +1,1 @@
+"""Result stores: Celery's own, with progress that cannot overwrite a final state."""

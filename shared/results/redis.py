@@ -1,0 +1,46 @@
+"""Celery's Redis result store, with progress."""
+
+import json
+
+from celery.backends.redis import RedisBackend as CeleryRedisBackend
+
+from shared.results.progress import FINAL_STATES, meta
+
+# One step on the server, so that a late page cannot overwrite the failure, or the answer, of the whole.
+# A subscriber hears of it as of every other state.
+_STORE = """
+local task, parts = KEYS[1], KEYS[2]
+local meta, done, part, expires, final = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local current = redis.call('GET', task)
+if current and string.find(final, ' ' .. cjson.decode(current).status .. ' ', 1, true) then
+  return 0
+end
+if part ~= '' then
+  redis.call('SADD', parts, part)
+  redis.call('EXPIRE', parts, expires)
+  done = redis.call('SCARD', parts)
+end
+meta = string.gsub(meta, '"@done@"', tostring(done))
+redis.call('SET', task, meta, 'EX', expires)
+redis.call('PUBLISH', task, meta)
+return 1
+"""
+
+
+class RedisBackend(CeleryRedisBackend):  # type: ignore[misc]  # Celery has no types
+    """Results in Redis; see `shared.results.progress` for what it adds."""
+
+    def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:
+        """Store progress unless the task is final."""
+        key = self.get_key_for_task(task_id)
+        self.client.eval(
+            _STORE,
+            2,
+            key,
+            key + b":" + stage.encode(),
+            json.dumps(meta(task_id, stage, "@done@", total)),
+            done,
+            part or "",
+            int(self.expires or 86400),
+            f" {' '.join(FINAL_STATES)} ",
+        )

@@ -1,0 +1,138 @@
+"""A result store in one SQLite file, for the embedded mode.
+
+Celery's own file and database stores cannot count, so they join a chord by a task that polls once a second and that
+our topic routing gives no queue to. This one counts in a transaction, and joins as the Redis store does.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from celery.backends.base import KeyValueStoreBackend
+
+from shared.results.progress import FINAL_STATES, meta
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL);
+CREATE TABLE IF NOT EXISTS counted (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS parts (task TEXT, stage TEXT, part TEXT, PRIMARY KEY (task, stage, part));
+"""
+#: Seconds that a writer waits for the others.
+_BUSY_TIMEOUT = 30.0
+
+
+class SqliteBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery has no types
+    """Results in the file that a URL `sqlite:///path` names. Safe between processes of one machine."""
+
+    implements_incr = True
+    supports_autoexpire = True
+
+    def __init__(self, url: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, url=url, **kwargs)
+        self.url = url
+        self.path = Path(url.removeprefix("sqlite:///"))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connected() as connection:
+            connection.executescript(_SCHEMA)
+
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        # One connection a call: none can be carried over a fork or between threads by mistake.
+        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+
+    def get(self, key: bytes | str) -> bytes | None:
+        """The value of `key`, or None where there is none or its time is over."""
+        with self._connected() as connection:
+            return _get(connection, _text(key))
+
+    def mget(self, keys: Iterable[bytes | str]) -> list[bytes | None]:
+        """The values of `keys`, in their order."""
+        with self._connected() as connection:
+            return [_get(connection, _text(key)) for key in keys]
+
+    def set(self, key: bytes | str, value: bytes | str) -> None:
+        """Keep `value` until results expire."""
+        with self._transaction() as connection:
+            _set(connection, _text(key), value, self.expires)
+
+    def delete(self, key: bytes | str) -> None:
+        """Forget `key`, and what was counted under it."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM kept WHERE key = ?", (_text(key),))
+            connection.execute("DELETE FROM counted WHERE key = ?", (_text(key),))
+
+    def incr(self, key: bytes | str) -> int:
+        """Count one more under `key`; gives the count."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                "INSERT INTO counted VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value",
+                (_text(key),),
+            ).fetchone()
+            return int(row[0])
+
+    def expire(self, key: bytes | str, value: float) -> None:
+        """Forget `key` after `value` seconds."""
+        with self._transaction() as connection:
+            expires = time.time() + value if value else None
+            connection.execute("UPDATE kept SET expires = ? WHERE key = ?", (expires, _text(key)))
+
+    def cleanup(self) -> None:
+        """Drop what has expired."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM kept WHERE expires < ?", (time.time(),))
+
+    def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:
+        """Store progress unless the task is final; see `shared.results.progress`."""
+        key = _text(self.get_key_for_task(task_id))
+        with self._transaction() as connection:
+            current = _get(connection, key)
+            if current is not None and json.loads(current)["status"] in FINAL_STATES:
+                return
+            if part is not None:
+                connection.execute("INSERT OR IGNORE INTO parts VALUES (?, ?, ?)", (task_id, stage, part))
+                done = connection.execute(
+                    "SELECT count(*) FROM parts WHERE task = ? AND stage = ?", (task_id, stage)
+                ).fetchone()[0]
+            _set(connection, key, json.dumps(meta(task_id, stage, done, total)), self.expires)
+
+
+def _text(key: bytes | str) -> str:
+    return key.decode() if isinstance(key, bytes) else key
+
+
+def _get(connection: sqlite3.Connection, key: str) -> bytes | None:
+    row = connection.execute(
+        "SELECT value FROM kept WHERE key = ? AND (expires IS NULL OR expires > ?)", (key, time.time())
+    ).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _set(connection: sqlite3.Connection, key: str, value: bytes | str, expires: float | None) -> None:
+    data = value.encode() if isinstance(value, str) else value
+    connection.execute(
+        "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", (key, data, time.time() + expires if expires else None)
+    )

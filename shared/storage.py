@@ -1,0 +1,209 @@
+"""Files under `REPORTS_URL`: written whole or not at all."""
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from shared.errors import ConfigError, Final
+
+#: Characters of a name. An object's key may have 1024 bytes at S3, and the bucket's folder takes some of them.
+LONGEST_NAME = 512
+#: Bytes between two slashes: the limit of the usual file systems.
+LONGEST_SEGMENT = 255
+
+
+class BadName(Final, ValueError):
+    """A file's name leads out of the storage, or not every kind of storage can keep it. The message gives the name."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that was written whole.
+
+    Attributes:
+        name: relative to the storage.
+        url: absolute; `fsspec.open(url)` reads it.
+        bytes: its size.
+        sha256: of its content, in hexadecimal.
+    """
+
+    name: str
+    url: str
+    bytes: int
+    sha256: str
+
+
+class Storage:
+    """A folder of files, on this machine or in an object store.
+
+    A reader finds a file whole, as it was before or as it is now, never in between, even when the writer is killed.
+    A file's name is a relative POSIX path; every method raises `BadName` for one that is not well formed, or that
+    leads out of the folder through a symbolic link.
+
+    Args:
+        url: any fsspec URL (`s3://bucket/reports`), `file://`, or a path; a relative one counts from the folder where
+            the process stands now.
+
+    Raises:
+        ConfigError: nothing here can open such a URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        if not url.strip():
+            raise ConfigError("REPORTS_URL is empty: give a folder, or a URL such as s3://bucket/reports")
+        # Only its scheme goes into a message: a URL may hold credentials.
+        scheme = url.partition("://")[0]
+        try:
+            file_system, root = self._open(url)
+        except ImportError as error:
+            raise ConfigError(f"REPORTS_URL: {scheme}:// needs a library that is missing: {error}") from error
+        except ValueError:
+            raise ConfigError(f"REPORTS_URL: fsspec knows no {scheme}://; give a folder, or s3://bucket/…") from None
+        self._url = url
+        self._root: str = root.rstrip("/")
+        self._folder = Path(root) if isinstance(file_system, LocalFileSystem) else None
+
+    def write(self, name: str, data: bytes) -> StoredFile:
+        """Store `data` under `name`, in place of what was there; folders are made as needed.
+
+        Raises:
+            BadName: see the class.
+            OSError: it could not be stored; what was there is still there.
+        """
+        if path := self._path(name):
+            _publish(path, data)
+        else:
+            # An object store shows a put only when all of it has arrived, and knows no folders that could be missing.
+            self._files.pipe_file(self._key(name), data)
+        return StoredFile(name, self.url_of(name), len(data), hashlib.sha256(data).hexdigest())
+
+    def read(self, name: str) -> bytes:
+        """The whole content of `name`.
+
+        Raises:
+            BadName: see the class.
+            FileNotFoundError: there is no such file; a folder is none.
+        """
+        path = self._path(name)
+        if path is None:
+            content: bytes = self._files.cat_file(self._key(name))
+            return content
+        try:
+            return path.read_bytes()
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise FileNotFoundError(errno.ENOENT, "No such file", name) from error
+
+    def exists(self, name: str) -> bool:
+        """Whether `name` is a file. Raises BadName."""
+        return self.size(name) is not None
+
+    def size(self, name: str) -> int | None:
+        """Bytes, or None where `name` is no file. Raises BadName."""
+        if path := self._path(name):
+            return _size(path)
+        try:
+            known = self._files.info(self._key(name))
+        except FileNotFoundError:
+            return None
+        return int(known["size"]) if known["type"] == "file" else None
+
+    def url_of(self, name: str) -> str:
+        """Where `name` is, or would be, as an absolute fsspec URL. Raises BadName."""
+        return str(self._files.unstrip_protocol(self._key(name)))
+
+    @staticmethod
+    def _open(url: str) -> tuple[Any, str]:
+        # Other processes write here too, so a listing must not be remembered.
+        file_system, root = url_to_fs(url, use_listings_cache=False)
+        return file_system, str(root)
+
+    @property
+    def _files(self) -> Any:
+        # Asked for at each use: an asynchronous file system must not be carried over a fork or into another thread, and
+        # fsspec keeps one for each process and thread.
+        return self._open(self._url)[0]
+
+    def _key(self, name: str) -> str:
+        _check(name)
+        return f"{self._root}/{name}"
+
+    def _path(self, name: str) -> Path | None:
+        """The file on this machine with every link followed, or None where the files are elsewhere."""
+        key = self._key(name)
+        if self._folder is None:
+            return None
+        path = Path(os.path.realpath(key))
+        if not path.is_relative_to(os.path.realpath(self._folder)):
+            raise BadName(f"{name!r:.200} leads out of the storage through a link: remove the link")
+        return path
+
+
+def _check(name: str) -> None:
+    """Raise BadName unless the name is a plain relative path that every kind of storage can keep."""
+    if not name or len(name) > LONGEST_NAME:
+        problem = f"must have 1 to {LONGEST_NAME} characters"
+    elif "\\" in name or not name.isprintable():
+        problem = "must have no backslash and no control character"
+    elif any(segment in ("", ".", "..") for segment in name.split("/")):
+        problem = "must be a relative path without an empty segment, `.` or `..`"
+    elif any(len(segment.encode()) > LONGEST_SEGMENT for segment in name.split("/")):
+        problem = f"must have at most {LONGEST_SEGMENT} bytes between two slashes"
+    else:
+        return
+    raise BadName(f"The file name {name!r:.200} {problem}")
+
+
+def _publish(path: Path, data: bytes) -> None:
+    """Write the file under another name, then give it its own in one step."""
+    _make_folder(path.parent)
+    # In the same folder, because a rename is atomic only within a file system. Opened plainly, not by `tempfile`, which
+    # would make the file unreadable to whoever serves it under another user.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            # Before the rename, or a power cut leaves the new name with an empty file.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """As `mkdir -p`, and each new folder survives a power cut."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the folder's entries to the disk, so that a power cut does not undo a rename."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some shared folders of desktop virtual machines cannot; there is nothing more to be done then.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -1,0 +1,72 @@
+"""The base of every task, and the bond between a declaration and its implementation."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from celery import Task as CeleryTask
+
+from shared.app import App
+from shared.signatures import Declaration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Task(CeleryTask):  # type: ignore[misc]  # Celery has no types
+    """A task that retries when the other side says, and routes each attempt anew."""
+
+    abstract = True
+    #: Bounded, with jitter so that those who failed together do not come back together.
+    max_retries = 5
+    retry_backoff = True
+    retry_backoff_max = 300
+    retry_jitter = True
+
+    def retry(self, *args: Any, exc: BaseException | None = None, countdown: float | None = None, **options: Any) -> Any:
+        """As Celery's; an exception that names the time of the next attempt (`retry_after`, seconds) is obeyed."""
+        after = getattr(exc, "retry_after", None)
+        if after is not None:
+            countdown = max(after, countdown or 0)
+        return super().retry(*args, exc=exc, countdown=countdown, **options)
+
+    def signature_from_request(self, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """The signature of the next attempt.
+
+        Celery takes exchange and routing key from the delivery. After a delay these are the delay's own; and a task
+        that reached every service (`all.ping`) must be retried here alone. So each attempt is routed by its name.
+        """
+        signature = super().signature_from_request(request, *args, **kwargs)
+        for option in ("exchange", "routing_key"):
+            signature.options.pop(option, None)
+        return signature
+
+
+def implements(declaration: Declaration[..., Any], app: App, *, bind: bool = False, **options: Any) -> Callable[[F], F]:
+    """Register a function as the implementation of a declared task of `app`.
+
+    Arguments are checked and converted to the declared types on arrival, and the result to JSON values on its way
+    out. With `bind` the function takes the task as its first argument. `options` are Celery's.
+
+    Raises:
+        ContractError: the parameters of the function are not the declared ones.
+    """
+
+    def register(function: F) -> F:
+        declaration.check_implementation(function, bound=bind)
+
+        @wraps(function)
+        def run(task: Task, *args: Any, **kwargs: Any) -> Any:
+            arguments = declaration.check_arguments(args, kwargs)
+            result = function(task, **arguments) if bind else function(**arguments)
+            return declaration.dump_result(result)
+
+        return app.task(
+            run,
+            name=declaration.name,
+            base=Task,
+            bind=True,
+            ignore_result=not declaration.keeps_result,
+            **options,
+        )
+
+    return register

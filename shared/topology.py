@@ -1,0 +1,178 @@
+"""The one truth about services: who consumes what, how wide, how long, and who may call whom.
+
+Everything else that needs such a fact asks here, or is rendered from here by `celery -A shared.app topology render`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from shared.errors import TopologyError
+
+#: Every task is published here, with its name as routing key.
+TASKS_EXCHANGE = "tasks"
+#: Takes what no binding of the tasks exchange wants.
+UNROUTED_EXCHANGE = "tasks.unrouted"
+UNROUTED_QUEUE = "unrouted"
+#: Takes what a service rejected, expired or was given too often, with the service's queue as routing key.
+DEAD_EXCHANGE = "tasks.dead"
+#: A routing key that begins so reaches every service's queue.
+EVERYONE = "all"
+
+#: A message that was delivered this often, each time to a worker that died of it, is a dead letter. RabbitMQ's own
+#: default is 20; a task that kills its worker should not take twenty of them down.
+DELIVERY_LIMIT = 5
+#: Seconds. RabbitMQ closes a channel that holds a message unacknowledged for longer (30 minutes unless configured).
+CONSUMER_TIMEOUT = 30 * 60
+#: Celery's native delayed delivery counts seconds in this many bits, one exchange and one queue a bit.
+DELAY_BITS = 28
+#: The last of these chained exchanges delivers; the first, of the highest bit, is where a publisher begins.
+DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
+
+#: A name that a service cannot have, because something else is called so.
+RESERVED_NAMES = frozenset(
+    {"all", "amq", "beat", "celery", "cli", "dead", "flower", "rabbitmq", "redis", "shared", "tasks", "unrouted"}
+)
+
+Pool = Literal["prefork", "threads", "gevent", "solo"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A task that beat publishes by the clock.
+
+    Attributes:
+        task: its name.
+        crontab: the five fields of crontab(5), in UTC.
+        kwargs: its arguments, checked against its signature before beat starts.
+        expires: seconds after which a tick that no worker took is worth nothing.
+    """
+
+    task: str
+    crontab: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    expires: int = 12 * 3600
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """A kind of work with its own image, queue and pool.
+
+    Attributes:
+        name: of the service, its queue, its image, its broker user; routing keys `<name>.#` lead to it.
+        summary: one line for people.
+        pool: Celery's execution pool.
+        concurrency: the smallest and the largest number of tasks at once in one worker; the pool moves between
+            them by load. Equal numbers hold it still.
+        soft_time_limit: seconds until a task is told to end (it may still tidy up).
+        time_limit: seconds until its process is killed.
+        memory: bytes that one worker's container may use.
+        replicas: containers to start with.
+        calls: services whose tasks this one publishes, besides its own.
+        egress: hosts and ports outside that it speaks to, `host:port`.
+        settings: environment variables that its container takes over from the user's.
+        secrets: settings that are secret: the user gives a file, in the variable `<NAME>_FILE`.
+        schedules: what beat publishes for it.
+    """
+
+    name: str
+    summary: str
+    pool: Pool = "prefork"
+    concurrency: tuple[int, int] = (2, 4)
+    soft_time_limit: int = 60
+    time_limit: int = 90
+    memory: int = 512 * 2**20
+    replicas: int = 1
+    calls: tuple[str, ...] = ()
+    egress: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+
+    @property
+    def binding_keys(self) -> tuple[str, ...]:
+        """Routing keys, as patterns, that lead to this service's queue."""
+        return f"{self.name}.#", f"{EVERYONE}.#"
+
+    @property
+    def app(self) -> str:
+        """What `celery -A` takes to start its worker."""
+        return f"services.{self.name}.app"
+
+
+SERVICES: tuple[ServiceSpec, ...] = (
+    ServiceSpec(
+        name="reporter",
+        summary="reports of the hottest GitHub repositories",
+        # Five pages are fetched at once; children that wait for GitHub cost little.
+        concurrency=(6, 12),
+        # GitHub may take 30 s to answer, and a task may have to wait for a connection first.
+        soft_time_limit=60,
+        time_limit=90,
+        egress=("api.github.com:443",),
+        settings=("GITHUB_API_URL", "LOG_LEVEL"),
+        secrets=("GITHUB_TOKEN",),
+        schedules=(Schedule("reporter.produce_report", "0 0 * * *", {"period": "day"}),),
+    ),
+)
+
+
+def service(name: str) -> ServiceSpec:
+    """The service called `name`.
+
+    Raises:
+        TopologyError: there is none.
+    """
+    for spec in SERVICES:
+        if spec.name == name:
+            return spec
+    raise TopologyError(f"there is no service {name!r}: choose one of {', '.join(spec.name for spec in SERVICES)}")
+
+
+def dead_letter_queue(name: str) -> str:
+    """Where messages of the queue `name` go that cannot be done."""
+    return f"{name}.dead"
+
+
+def delay_level(bit: int) -> str:
+    """The exchange, and the queue behind it, that holds a message for 2**`bit` seconds."""
+    return f"celery_delayed_{bit}"
+
+
+def queue_arguments(name: str) -> dict[str, Any]:
+    """How the work queue `name` is declared. A worker and the broker's definitions must say the same."""
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD_EXCHANGE,
+        "x-dead-letter-routing-key": name,
+        # A message leaves the queue only when the dead-letter queue has confirmed it; that asks for reject-publish.
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
+    """Raise TopologyError at the first thing that two services, or one with itself, cannot agree on."""
+    names = [spec.name for spec in services]
+    for spec in services:
+        if not (spec.name.isascii() and spec.name.islower() and spec.name.isidentifier()):
+            raise TopologyError(f"service {spec.name!r}: a name is lower-case letters, digits and _, a letter first")
+        if spec.name in RESERVED_NAMES:
+            raise TopologyError(f"service {spec.name!r}: the name is taken by the system itself, choose another")
+        if names.count(spec.name) > 1:
+            raise TopologyError(f"service {spec.name!r} is there twice: give one of them another name")
+        least, most = spec.concurrency
+        if not 1 <= least <= most:
+            raise TopologyError(f"service {spec.name!r}: concurrency {spec.concurrency} must be (least, most), from 1")
+        if not 0 < spec.soft_time_limit < spec.time_limit < CONSUMER_TIMEOUT:
+            raise TopologyError(
+                f"service {spec.name!r}: soft_time_limit < time_limit < {CONSUMER_TIMEOUT} (the broker's consumer "
+                f"timeout) must hold, but they are {spec.soft_time_limit} and {spec.time_limit}"
+            )
+        for callee in spec.calls:
+            if callee not in names:
+                raise TopologyError(f"service {spec.name!r} calls {callee!r}, which is no service: add it or drop it")
+        for schedule in spec.schedules:
+            if schedule.task.partition(".")[0] != spec.name:
+                raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}, a task of another service")
