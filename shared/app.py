@@ -23,7 +23,7 @@ from shared.topology import SERVICES, TASKS_EXCHANGE, ServiceSpec, queue_argumen
 _ITERATING_BUILTINS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
 
-class EventDispatcher(CeleryEventDispatcher):  # type: ignore[misc]  # Celery has no types
+class EventDispatcher(CeleryEventDispatcher):
     """Sends events to an exchange that is there already: a service may write to it, not declare it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -31,13 +31,13 @@ class EventDispatcher(CeleryEventDispatcher):  # type: ignore[misc]  # Celery ha
         self.exchange.no_declare = not self.app.settings.embedded
 
 
-class Events(CeleryEvents):  # type: ignore[misc]  # Celery has no types
+class Events(CeleryEvents):
     """Celery's events, through the dispatcher above."""
 
     dispatcher_cls = EventDispatcher
 
 
-class App(Celery):  # type: ignore[misc]  # Celery has no types
+class App(Celery):
     """A Celery app that knows its settings and publishes with care.
 
     Attributes:
@@ -46,6 +46,7 @@ class App(Celery):  # type: ignore[misc]  # Celery has no types
     """
 
     events_cls = Events
+    control_cls = "shared.control:Control"
     settings: Settings
     spec: ServiceSpec | None
 
@@ -81,6 +82,8 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
     app.spec = spec
     app.conf.update(_common(settings, spec))
     app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
+    if spec is None and not settings.embedded:
+        app.conf.update(_beat(settings))
     if not settings.embedded:
         # Declared ahead, by the broker's definitions: here they are used, and may not be changed.
         app.control.mailbox.exchange.no_declare = True
@@ -198,8 +201,16 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "result_backend_transport_options": {
             "retry_policy": {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 1}
         },
-        "beat_scheduler": "redbeat.RedBeatScheduler",
-        "redbeat_redis_url": redis,
+    }
+
+
+def _beat(settings: Settings) -> dict[str, Any]:
+    # Not in a worker: Celery shows Flower a worker's settings, and does not know that this one holds a password.
+    return {
+        "beat_scheduler": "shared.beat.Scheduler",
+        "redbeat_redis_url": settings.redis_location(),
+        # Else RedBeat takes over the broker's options.
+        "redbeat_redis_options": {"socket_connect_timeout": 3.0, "socket_timeout": 10.0, "retry_period": 60},
         "beat_max_loop_interval": 10,
         # Five missed loops: the other beat takes over.
         "redbeat_lock_timeout": 50,
@@ -231,9 +242,11 @@ def _whole_seconds(countdown: float | None, eta: datetime | str | None, now: dat
         return {"countdown": math.ceil(countdown)}
     if isinstance(eta, str):
         eta = datetime.fromisoformat(eta)
-    if eta is not None and 0 < ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds() < 1:
-        return {"countdown": 1, "eta": None}
-    return {}
+    if eta is None:
+        return {}
+    wait = ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds()
+    # Celery counts again a moment later: what is just over one second now may be under it then.
+    return {"countdown": math.ceil(wait), "eta": None} if 0 < wait < 2 else {}
 
 
 def __getattr__(name: str) -> App:

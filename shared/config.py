@@ -1,12 +1,13 @@
 """Settings: from environment variables, or from the files that `<NAME>_FILE` variables point to."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from shared.errors import ConfigError
 
@@ -14,12 +15,21 @@ from shared.errors import ConfigError
 def _url(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
         for one in value.split(";"):
-            parts = urlsplit(one)
-            if parts.scheme not in schemes or not parts.hostname:
-                raise ValueError(f"must be a URL like {schemes[0]}://host, with one of the schemes {', '.join(schemes)}")
+            if not _names_a_host(one, schemes):
+                raise ValueError(
+                    f"must be a URL like {schemes[0]}://host, with one of the schemes {', '.join(schemes)}"
+                )
         return value
 
     return AfterValidator(check)
+
+
+def _names_a_host(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its message would show the URL, and the password in it
+        return False
 
 
 class Settings(BaseModel):
@@ -41,11 +51,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = None
+    broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = Field(None, repr=False)
     broker_password: SecretStr | None = None
-    redis_url: Annotated[str, _url("redis", "rediss")] | None = None
+    redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(None, repr=False)
     redis_password: SecretStr | None = None
-    reports_url: str = ""
+    reports_url: str = Field("", repr=False)
     local_dir: Path = Path(".local")
     github_api_url: Annotated[str, _url("https", "http")] = "https://api.github.com"
     github_token: SecretStr | None = None
@@ -114,16 +124,18 @@ def with_password(url: str, password: SecretStr | None) -> str:
 
 
 def _positive(value: float) -> float:
-    if not value > 0:
-        raise ValueError("must be more than 0")
+    if not 0 < value < math.inf:
+        raise ValueError("must be seconds, more than 0")
     return value
 
 
 def _read(name: str, path: str) -> str:
     try:
-        content = Path(path).read_text().strip()
+        content = Path(path).read_text("utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{name}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}: {path} is not UTF-8 text") from None
     if not content:
         raise ConfigError(f"{name}: {path} is empty")
     return content

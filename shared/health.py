@@ -12,7 +12,7 @@ logger = get_logger(__name__)
 INTERVAL = 2.0
 
 
-class HealthFile(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+class HealthFile(bootsteps.StartStopStep):
     """Makes the file `HEALTH_FILE` again and again while the worker holds a consumer on its queue.
 
     Who checks deletes it: `rm FILE` succeeds only when the worker made it since the last check, and costs a

@@ -8,11 +8,12 @@ from celery import Task as CeleryTask
 
 from shared.app import App
 from shared.signatures import Declaration
+from shared.topology import EVERYONE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Task(CeleryTask):  # type: ignore[misc]  # Celery has no types
+class Task(CeleryTask):
     """A task that retries when the other side says, and routes each attempt anew."""
 
     abstract = True
@@ -22,7 +23,9 @@ class Task(CeleryTask):  # type: ignore[misc]  # Celery has no types
     retry_backoff_max = 300
     retry_jitter = True
 
-    def retry(self, *args: Any, exc: BaseException | None = None, countdown: float | None = None, **options: Any) -> Any:
+    def retry(
+        self, *args: Any, exc: BaseException | None = None, countdown: float | None = None, **options: Any
+    ) -> Any:
         """As Celery's; an exception that names the time of the next attempt (`retry_after`, seconds) is obeyed."""
         after = getattr(exc, "retry_after", None)
         if after is not None:
@@ -33,11 +36,14 @@ class Task(CeleryTask):  # type: ignore[misc]  # Celery has no types
         """The signature of the next attempt.
 
         Celery takes exchange and routing key from the delivery. After a delay these are the delay's own; and a task
-        that reached every service (`all.ping`) must be retried here alone. So each attempt is routed by its name.
+        that reached every service (`all.ping`) must be retried here alone. So each attempt is routed by its name, and
+        one of a task for everyone by the name of this service in front of it.
         """
         signature = super().signature_from_request(request, *args, **kwargs)
         for option in ("exchange", "routing_key"):
             signature.options.pop(option, None)
+        if self.name.startswith(f"{EVERYONE}.") and self.app.spec is not None:
+            signature.options["routing_key"] = f"{self.app.spec.name}.{self.name}"
         return signature
 
 

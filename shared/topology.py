@@ -3,6 +3,7 @@
 Everything else that needs such a fact asks here, or is rendered from here by `celery -A shared.app topology render`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -156,7 +157,7 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
     """Raise TopologyError at the first thing that two services, or one with itself, cannot agree on."""
     names = [spec.name for spec in services]
     for spec in services:
-        if not (spec.name.isascii() and spec.name.islower() and spec.name.isidentifier()):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", spec.name):
             raise TopologyError(f"service {spec.name!r}: a name is lower-case letters, digits and _, a letter first")
         if spec.name in RESERVED_NAMES:
             raise TopologyError(f"service {spec.name!r}: the name is taken by the system itself, choose another")

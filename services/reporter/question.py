@@ -65,14 +65,9 @@ def manifest_name(question: Question) -> str:
     return f"{_stem(question)}.json"
 
 
-def language_folder(question: Question) -> str:
-    """Where the languages' files are: a folder that is called like their index, without its ending."""
-    return _stem(question)
-
-
 def language_csv_name(question: Question, language: str) -> str:
-    """The file of one language, relative to `REPORTS_URL`."""
-    return f"{language_folder(question)}/{language_file_name(language)}"
+    """The file of one language, in a folder that is called like their index without its ending."""
+    return f"{_stem(question)}/{language_file_name(language)}"
 
 
 def _stem(question: Question) -> str:

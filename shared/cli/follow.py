@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import click
@@ -23,12 +23,19 @@ INTERVAL = 0.1
 BAR_WIDTH = 40
 
 
-def run(app: Any, signature: Signature, stages: Mapping[str, str], timeout: float) -> Any:
+def run(
+    app: Any,
+    signature: Signature,
+    stages: Mapping[str, str],
+    timeout: float,
+    totals: Callable[[Any], Mapping[str, int]] = lambda result: {},
+) -> Any:
     """Publish `signature` and give its result; on any failure end the process with a message and an exit code.
 
     Args:
         stages: what each stage of the task's progress counts, in their order.
         timeout: seconds.
+        totals: from the result, how much there was of stages that went by too fast to be seen.
     """
     try:
         result = signature.apply_async()
@@ -40,12 +47,12 @@ def run(app: Any, signature: Signature, stages: Mapping[str, str], timeout: floa
         with Progress(*columns, console=Console(stderr=True)) as bars:
             shown = {stage: bars.add_task(label, total=None) for stage, label in stages.items()}
             meta = _wait(app, result.id, lambda told: _advance(bars, shown, told), timeout)
-            for bar in shown.values():
-                total = bars.tasks[bar].total
-                if total is not None and meta["status"] == states.SUCCESS:
-                    bars.update(bar, completed=total)
-                elif total is None:
-                    bars.update(bar, visible=False)
+            done = totals(meta["result"]) if meta["status"] == states.SUCCESS else {}
+            for stage, bar in shown.items():
+                total = bars.tasks[bar].total or done.get(stage)
+                if meta["status"] == states.SUCCESS:
+                    bars.update(bar, completed=total, total=total)
+                bars.update(bar, visible=total is not None)
     except RedisError as error:
         _fail(ExitCode.UNREACHABLE, f"the result store does not answer: {error}. The task {result.id} goes on")
     if meta["status"] != states.SUCCESS:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shared.config import Settings
 from shared.errors import Error
-from shared.render.worker import worker_arguments
+from shared.render.worker import embedded_arguments
 from shared.topology import ServiceSpec
 
 #: Seconds that a worker may take until it consumes, and to finish its tasks when it is stopped.
@@ -37,7 +37,7 @@ def running(spec: ServiceSpec, settings: Settings, environ: Mapping[str, str] = 
     health.unlink(missing_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *worker_arguments(spec)],
+            [sys.executable, "-m", "celery", *embedded_arguments(spec)],
             env={**environ, "LOCAL_DIR": str(root), "HEALTH_FILE": str(health)},
             stdin=subprocess.DEVNULL,
             stdout=output,

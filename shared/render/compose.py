@@ -16,7 +16,7 @@ def render(services: Iterable[ServiceSpec] = SERVICES) -> str:
     """Every worker, and a volume for the passwords of each."""
     services = tuple(services)
     document = {
-        "services": {spec.name: _worker(spec) for spec in services},
+        "services": {"setup": _setup(services)} | {spec.name: _worker(spec) for spec in services},
         "volumes": {f"secrets-{spec.name}": {} for spec in services},
     }
     return yaml.safe_dump(document, sort_keys=False, width=120)
@@ -26,7 +26,7 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
     return {
         "extends": {"file": "defaults.yaml", "service": "worker"},
         "build": {"context": "..", "dockerfile": "services/Dockerfile", "args": {"SERVICE": spec.name}},
-        "image": f"taskhouse/{spec.name}",
+        "image": f"taskhouse/{spec.name}:${{TAG:-latest}}",
         "command": worker_arguments(spec),
         "environment": {
             "BROKER_URL": f"amqp://{spec.name}@rabbitmq:5672//",
@@ -44,6 +44,14 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
         "stop_grace_period": f"{spec.time_limit + GRACE}s",
         "scale": spec.replicas,
         **({"networks": ["core", "outside"]} if spec.egress else {}),
+    }
+
+
+def _setup(services: Iterable[ServiceSpec]) -> dict[str, Any]:
+    # The one container that sees every volume of passwords: it makes them.
+    return {
+        "extends": {"file": "setup.yaml", "service": "setup"},
+        "volumes": [f"secrets-{spec.name}:/secrets/{spec.name}" for spec in services],
     }
 
 

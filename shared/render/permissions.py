@@ -65,7 +65,8 @@ def users(services: Iterable[ServiceSpec] = SERVICES) -> tuple[User, ...]:
         ),
         User(
             FLOWER,
-            configure=_pattern(r"celeryev\..+", replies),
+            # Flower makes Celery's own receiver, which declares the exchange that it listens at.
+            configure=_pattern(re.escape(EVENT_EXCHANGE), r"celeryev\..+", replies),
             write=_pattern(re.escape(CONTROL_EXCHANGE), r"celeryev\..+", replies),
             read=_pattern(re.escape(EVENT_EXCHANGE), re.escape(REPLY_EXCHANGE), r"celeryev\..+", replies),
         ),

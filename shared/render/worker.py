@@ -1,10 +1,18 @@
 """How a service's worker is started, wherever it runs."""
 
+from dataclasses import replace
+
 from shared.topology import ServiceSpec
 
 
+def embedded_arguments(spec: ServiceSpec) -> list[str]:
+    """As below, with threads: nothing to fork on a laptop, and it starts and stops in a moment. Time limits need
+    processes, so the embedded mode has none."""
+    return worker_arguments(replace(spec, pool="threads"))
+
+
 def worker_arguments(spec: ServiceSpec) -> list[str]:
-    """What follows `celery`: the same under compose, Kubernetes and the embedded mode."""
+    """What follows `celery`: the same under compose and Kubernetes."""
     least, most = spec.concurrency
     # Only these pools can grow and shrink; the others hold the larger number.
     scales = spec.pool in ("prefork", "gevent") and least < most

@@ -27,7 +27,7 @@ return 1
 """
 
 
-class RedisBackend(CeleryRedisBackend):  # type: ignore[misc]  # Celery has no types
+class RedisBackend(CeleryRedisBackend):
     """Results in Redis; see `shared.results.progress` for what it adds."""
 
     def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:

@@ -4,6 +4,7 @@ Celery's own file and database stores cannot count, so they join a chord by a ta
 our topic routing gives no queue to. This one counts in a transaction, and joins as the Redis store does.
 """
 
+import fcntl
 import json
 import sqlite3
 import time
@@ -25,7 +26,7 @@ CREATE TABLE IF NOT EXISTS parts (task TEXT, stage TEXT, part TEXT, PRIMARY KEY 
 _BUSY_TIMEOUT = 30.0
 
 
-class SqliteBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery has no types
+class SqliteBackend(KeyValueStoreBackend):
     """Results in the file that a URL `sqlite:///path` names. Safe between processes of one machine."""
 
     implements_incr = True
@@ -36,8 +37,12 @@ class SqliteBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery has n
         self.url = url
         self.path = Path(url.removeprefix("sqlite:///"))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connected() as connection:
-            connection.executescript(_SCHEMA)
+        with self.path.with_name(f"{self.path.name}.lock").open("w") as lock:
+            # SQLite refuses, and does not wait, when two processes change the journal's mode at once.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with self._connected() as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(_SCHEMA)
 
     def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), "url": self.url})
@@ -47,7 +52,6 @@ class SqliteBackend(KeyValueStoreBackend):  # type: ignore[misc]  # Celery has n
         # One connection a call: none can be carried over a fork or between threads by mistake.
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             yield connection
         finally:

@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.reporter.question import (
-    csv_name,
-    folder,
-    language_csv_name,
-    language_folder,
-    manifest_name,
-    question,
-)
+from services.reporter.question import csv_name, folder, language_csv_name, manifest_name, question
 from shared.errors import InvalidArguments
 from shared.signatures.reporter import Question
 from shared.storage import Storage
@@ -85,7 +78,6 @@ def test_a_name_reads_as_the_question(asked: Question, name: str) -> None:
     assert csv_name(asked) == name
     assert name.startswith(f"{folder(asked)}/")
     assert manifest_name(asked) == name.removesuffix(".csv") + ".json"
-    assert language_folder(asked) == name.removesuffix(".csv")
     assert language_csv_name(asked, "C++") == name.removesuffix(".csv") + "/C%2B%2B.csv"
 
 

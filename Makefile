@@ -1,0 +1,100 @@
+# `make` alone prints this help: what stands after `##` beside a target, below its section.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+# The environment that runs the first look is small; the developer's holds everything.
+DEMO := .cache/venv-demo
+VENV := .venv
+COMPOSE := docker compose
+PERIOD ?= week
+N ?= 3
+SERVICE ?=
+
+.PHONY: help
+help:
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ A first look
+.PHONY: demo
+demo: $(DEMO)/ready ## the week's hottest repositories as CSV, without any server
+	@$(DEMO)/bin/python -m examples.first_report
+
+##@ The local cluster
+.PHONY: up down ps logs scale report passwords base-images
+up: ## start everything and wait until it is healthy; OFFLINE=1 where GitHub cannot be reached
+	@$(if $(OFFLINE),GITHUB_API_URL=http://github:8080 $(COMPOSE) --profile offline,$(COMPOSE)) up -d --wait
+
+down: ## stop everything; volumes, and what is in them, stay
+	@$(COMPOSE) --profile '*' down
+
+ps: ## what runs, and how it is
+	@$(COMPOSE) --profile '*' ps --all
+
+logs: ## follow the logs, of all or of SERVICE=reporter
+	@$(COMPOSE) logs --follow --tail=100 $(SERVICE)
+
+scale: ## run N=3 containers of SERVICE=reporter
+	@[[ -n "$(SERVICE)" ]] || { echo "say which: make scale SERVICE=reporter N=3" >&2; exit 2; }
+	$(COMPOSE) up -d --wait --no-recreate --scale $(SERVICE)=$(N) $(SERVICE)
+
+report: ## PERIOD=day, week or month: ask the cluster for a report, have it in ./reports
+	@$(COMPOSE) run --rm cli report --period "$(PERIOD)"
+
+passwords: ## show the passwords that a person needs (Flower, RabbitMQ)
+	@$(COMPOSE) run --rm --no-deps setup /secrets --show
+
+base-images: ## have every base image: what is there, else pulled, else built from Debian packages
+	@$(PYTHON) compose/base-images/build.py
+
+##@ Work on it
+.PHONY: test lint topology lock
+test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
+	@$(VENV)/bin/pytest $(PYTEST)
+
+lint: $(VENV)/ready ## style, types, who imports whom
+	@$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy shared services tests examples
+	$(VENV)/bin/lint-imports --no-logo
+
+topology: $(VENV)/ready ## write the files that follow from shared/topology.py
+	@$(VENV)/bin/celery -A shared.app topology render
+
+lock: $(VENV)/ready ## compile requirements/*.in to pinned, hashed *.txt
+	@cd requirements
+	compile() { ../$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url "$$@"; }
+	# One version of each package everywhere: what the developer's environment has.
+	compile $(if $(UPGRADE),--upgrade) dev.in -o dev.txt
+	for needs in *.in; do
+	  [[ $$needs == dev.in ]] || compile --constraint dev.txt "$$needs" -o "$${needs%.in}.txt"
+	done
+
+##@ Environments
+.PHONY: venv clean
+venv: $(VENV)/ready ## make the developer's environment in .venv
+
+clean: ## remove the environments and what the first look left
+	@rm -rf $(VENV) .cache .local
+
+$(DEMO)/ready: requirements/demo.txt pyproject.toml
+	@$(call environment,$(DEMO),demo)
+
+$(VENV)/ready: requirements/dev.txt pyproject.toml
+	@$(call environment,$(VENV),dev)
+
+# Pinned and hash-checked; the project itself is installed editable, without the network.
+define environment
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, but $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.13 ...")'
+	echo "making the environment $(1) from requirements/$(2).txt" >&2
+	$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(2).txt
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(1)/ready
+endef

@@ -1,0 +1,42 @@
+"""Remote control over exchanges that are there already."""
+
+from typing import Any
+
+from celery.app.control import Control as CeleryControl
+from kombu.pidbox import Mailbox as KombuMailbox
+
+
+class Mailbox(KombuMailbox):
+    """kombu's mailbox, answering without a right to declare.
+
+    An answer goes to the reply exchange and to no other: kombu would declare, and publish to, any that a command names.
+    """
+
+    def _publish_reply(
+        self,
+        reply: Any,
+        exchange: str,
+        routing_key: str,
+        ticket: str,
+        channel: Any = None,
+        producer: Any = None,
+        **options: Any,
+    ) -> None:
+        channel = channel or self.connection.default_channel
+        headers = {"ticket": ticket, "clock": self.clock.forward()}
+        with self.producer_or_acquire(producer, channel) as acquired:
+            acquired.publish(
+                reply,
+                exchange=self.reply_exchange,
+                routing_key=routing_key,
+                declare=[self.reply_exchange],
+                headers=headers,
+                retry=True,
+                **options,
+            )
+
+
+class Control(CeleryControl):
+    """Celery's control, through that mailbox."""
+
+    Mailbox = Mailbox
