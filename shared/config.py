@@ -27,7 +27,7 @@ def _url(*schemes: str) -> AfterValidator:
 def _names_a_host(url: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        return url == url.strip() and parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # its message would show the URL, and the password in it
         return False
 

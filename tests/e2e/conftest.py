@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from testcontainers.compose import DockerCompose
 
-from tests.e2e.houses import ROOT, ComposeHouse, EmbeddedHouse, House
+from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
 from tests.e2e.stand_in import StandIn
 from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
@@ -48,6 +48,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
             pytest.fail(message)
         pytest.skip(message)
     reports = tmp_path_factory.mktemp("reports")
+    token = tmp_path_factory.mktemp("secrets") / "token"
+    token.write_text(GITHUB_TOKEN)
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     files = ["compose.yaml"]
     data = find_ranking()
@@ -59,6 +61,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
         "REPORTS_DIR": str(reports),
         "GITHUB_API_URL": "http://github:8080",
         "GITHUB_DATA": str(data),
+        "GITHUB_TOKEN_FILE": str(token),
         **{name: str(port) for name, port in ports.items()},
     }
     patch = pytest.MonkeyPatch()

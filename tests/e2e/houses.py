@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from shared.config import Settings
+from shared.embedded.worker import running
 from shared.signatures.reporter import ReportResult
+from shared.topology import service
 from tests.e2e.stand_in import StandIn
 
 ROOT = Path(__file__).resolve().parents[2]
+#: What a user might keep in a file for the cluster.
+GITHUB_TOKEN = "made-up-token-of-the-tests"
 #: Seconds that a report may take, faults and their waits included.
 PATIENCE = 120
 
@@ -20,10 +25,15 @@ PATIENCE = 120
 class House(Protocol):
     """Where a scenario is played."""
 
-    github: StandIn
+    @property
+    def github(self) -> StandIn:
+        """The GitHub that its reporter asks."""
 
     def celery(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         """Run `celery -A shared.app` with `arguments`, as an operator does."""
+
+    def publisher(self, script: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
+        """Run a Python program that publishes, as a team's own would."""
 
     def read(self, name: str) -> bytes:
         """A report's file that was brought to the operator, by its name."""
@@ -46,6 +56,11 @@ class EmbeddedHouse:
         command = [sys.executable, "-m", "celery", "-A", "shared.app", *arguments]
         return _run(command, timeout, self.environ | {"REPORTS_OUT": str(self.folder / "out")})
 
+    def publisher(self, script: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
+        settings = Settings.load(self.environ)
+        with running(service("reporter"), settings, self.environ):
+            return _run([sys.executable, "-c", script], timeout, self.environ)
+
     def read(self, name: str) -> bytes:
         return (self.folder / "out" / name).read_bytes()
 
@@ -61,6 +76,10 @@ class ComposeHouse:
 
     def celery(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         return self.compose("run", "--rm", "-T", "--no-deps", "cli", *arguments, timeout=timeout)
+
+    def publisher(self, script: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
+        python = ("--entrypoint", "python")
+        return self.compose("run", "--rm", "-T", "--no-deps", *python, "cli", "-c", script, timeout=timeout)
 
     def read(self, name: str) -> bytes:
         return (self.reports / name).read_bytes()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.e2e.houses import ComposeHouse, report
+from tests.e2e.houses import GITHUB_TOKEN, ComposeHouse, report
 
 pytestmark = pytest.mark.containers
 
@@ -115,7 +115,9 @@ def test_a_delayed_task_comes_after_its_delay(compose: ComposeHouse) -> None:
 
 
 def test_the_midnight_tick_makes_one_report_though_two_beats_run(compose: ComposeHouse) -> None:
-    # Given two beats
+    # Given that there is no report of the day yet, and two beats
+    forget = "import shutil; shutil.rmtree('/reports/day', ignore_errors=True)"
+    assert compose.compose("exec", "-T", "reporter", "python", "-c", forget).returncode == 0
     up = ("--profile", "offline", "up", "-d", "--wait", "--no-recreate", "--scale")
     assert compose.compose(*up, "beat=2").returncode == 0
     try:
@@ -148,6 +150,17 @@ def test_the_csv_is_brought_to_the_user(compose: ComposeHouse) -> None:
     path = done.stdout.strip().splitlines()[-1]
     assert path.startswith("reports/") and path.endswith(".csv")
     assert compose.read(path.removeprefix("reports/"))
+
+
+def test_the_token_of_a_file_is_used_and_shown_nowhere(compose: ComposeHouse) -> None:
+    # Given GITHUB_TOKEN_FILE, which names a file of the user's
+    # When a report is made
+    report(compose, "--period", "week", "--refresh")
+
+    # Then each request bears the token, and the engine and the logs know nothing of it
+    assert [record["bearer"] for record in compose.github.requests()] == [True] * 5
+    assert GITHUB_TOKEN not in json.dumps(compose.containers("reporter"))
+    assert GITHUB_TOKEN not in compose.compose("logs", "reporter").stdout
 
 
 def test_passwords_are_made_once_and_shown_to_whom_needs_them(compose: ComposeHouse) -> None:

@@ -138,6 +138,43 @@ def test_without_a_period_it_is_since_the_day_itself(house: House) -> None:
     assert result.name.endswith(f"github-hot-repos-{day}.csv")
 
 
+#: A program as a team would write it: it publishes through the contract, and prints each state that it sees.
+WATCHER = """
+import json
+from shared.app import app
+from shared.signatures import reporter
+
+result = reporter.produce_report(period="week", refresh=True).apply_async()
+seen = None
+while not result.ready():
+    state = [result.state, result.info if result.state == "PROGRESS" else None]
+    if state != seen:
+        print(json.dumps(state), flush=True)
+    seen = state
+print(json.dumps([result.state, result.get(timeout=10)]))
+"""
+
+
+def test_a_publisher_sees_how_far_its_task_is(house: House) -> None:
+    # Given pages that are answered one after the other
+    for page in range(1, 6):
+        house.github.fault("slow", page=page, times=1, seconds=page * 0.4)
+
+    # When a program publishes the task and watches its id
+    done = house.publisher(WATCHER)
+
+    # Then it sees the pages come, each with how many there will be
+    assert done.returncode == 0, done.stderr
+    *states, (final, result) = [json.loads(line) for line in done.stdout.splitlines()]
+    fetched = [told["done"] for state, told in states if state == "PROGRESS" and told["stage"] == "fetch"]
+    assert fetched == sorted(fetched)
+    assert {1, 2, 3, 4} <= set(fetched)
+    assert all(told["total"] == 5 for state, told in states if state == "PROGRESS" and told["stage"] == "fetch")
+    # And at last the report, under the id that it had from the beginning
+    assert final == "SUCCESS"
+    assert result["repositories"] == 500
+
+
 @pytest.mark.parametrize(
     ("option", "value", "argument"),
     [
