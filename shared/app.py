@@ -16,6 +16,7 @@ from kombu import Exchange, Queue, binding
 
 from shared.config import Settings
 from shared.embedded import transport
+from shared.errors import Error
 from shared.health import HealthFile
 from shared.signatures import declarations
 from shared.topology import SERVICES, TASKS_EXCHANGE, ServiceSpec, queue_arguments, service, validate
@@ -80,9 +81,16 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
         ConfigError: a setting is wrong.
         TopologyError: no service is called so, or the topology contradicts itself.
     """
-    settings = settings or Settings.load()
-    validate()
-    spec = service(name) if name else None
+    try:
+        settings = settings or Settings.load()
+        validate()
+        spec = service(name) if name else None
+    except Error as error:
+        if "celery.bin.celery" not in sys.modules:
+            raise
+        # Under the `celery` command the message is for a person, who has no use for a stack.
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     for name_of_celery in _CELERYS_OWN_URLS:
         os.environ.pop(name_of_celery, None)
     for command in ("WORKER", "BEAT"):

@@ -146,5 +146,6 @@ def _explain(error: ValidationError) -> str:
     complaints = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-        complaints.append(f"{name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, "))
+        said = problem["msg"].removeprefix("Value error, ")
+        complaints.append(f"{name}: {said}" if name else said)
     return "; ".join(complaints)

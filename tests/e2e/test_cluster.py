@@ -142,6 +142,19 @@ def test_the_midnight_tick_makes_one_report_though_two_beats_run(compose: Compos
         compose.compose(*up, "beat=1")
 
 
+def test_a_program_can_wait_for_a_result(compose: ComposeHouse) -> None:
+    # When a program outside the workers publishes a task and waits for what it gives
+    script = (
+        "from shared.app import app\n"
+        "from shared.signatures import reporter\n"
+        "print(reporter.produce_report(period='week', refresh=True).apply_async().get(timeout=60)['repositories'])"
+    )
+    done = compose.publisher(script)
+
+    # Then it has it
+    assert done.stdout.strip() == "500", done.stderr
+
+
 def test_the_csv_is_brought_to_the_user(compose: ComposeHouse) -> None:
     # When an operator asks for a report in words
     done = compose.celery("report", "--period", "week")
