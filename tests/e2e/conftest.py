@@ -56,6 +56,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     if data is not None:
         files.append("tests/e2e/real-data.yaml")
     environ = {
+        # So that any `docker compose`, and make, means this project.
+        "COMPOSE_FILE": ":".join(files),
+        "COMPOSE_PROFILES": "offline",
         "COMPOSE_PROJECT_NAME": f"taskhouse-test-{os.getpid()}",
         "TAG": "test",
         "REPORTS_DIR": str(reports),
@@ -68,11 +71,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     for name, value in environ.items():
         patch.setenv(name, value)
     compose = DockerCompose(ROOT, compose_file_name=files, build=True, profiles=["offline"])
-    command = ("docker", "compose", *(part for file in files for part in ("-f", file)))
     try:
-        subprocess.run([*command, "--profile", "tools", "build", "--quiet", "cli"], cwd=ROOT, check=True)
+        subprocess.run(["docker", "compose", "--profile", "tools", "build", "--quiet", "cli"], cwd=ROOT, check=True)
         with compose:
-            yield ComposeHouse(StandIn(f"http://127.0.0.1:{ports['GITHUB_PORT']}"), command, reports, ports)
+            yield ComposeHouse(StandIn(f"http://127.0.0.1:{ports['GITHUB_PORT']}"), reports, ports)
     finally:
         patch.undo()
 

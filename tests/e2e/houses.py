@@ -67,10 +67,9 @@ class EmbeddedHouse:
 
 @dataclass(frozen=True)
 class ComposeHouse:
-    """The shipped compose file, as a project of its own."""
+    """The shipped compose file, as a project of its own, which variables of the environment name."""
 
     github: StandIn
-    command: tuple[str, ...]
     reports: Path
     ports: Mapping[str, int]
 
@@ -86,7 +85,7 @@ class ComposeHouse:
 
     def compose(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         """Run `docker compose` on this project."""
-        return _run([*self.command, *arguments], timeout)
+        return _run(["docker", "compose", *arguments], timeout)
 
     def passwords(self) -> dict[str, str]:
         """What `make passwords` shows, by server."""

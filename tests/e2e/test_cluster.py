@@ -61,7 +61,7 @@ def test_flower_refuses_a_visitor_without_credentials(compose: ComposeHouse, pat
 
 def test_three_scaled_reporters_share_the_work(compose: ComposeHouse) -> None:
     # Given three containers of that pool alone
-    up = ("--profile", "offline", "up", "-d", "--wait", "--no-recreate", "--scale")
+    up = ("up", "-d", "--wait", "--no-recreate", "--scale")
     assert compose.compose(*up, "reporter=3").returncode == 0
     try:
         assert len(compose.containers("reporter")) == 3
@@ -118,7 +118,7 @@ def test_the_midnight_tick_makes_one_report_though_two_beats_run(compose: Compos
     # Given that there is no report of the day yet, and two beats
     forget = "import shutil; shutil.rmtree('/reports/day', ignore_errors=True)"
     assert compose.compose("exec", "-T", "reporter", "python", "-c", forget).returncode == 0
-    up = ("--profile", "offline", "up", "-d", "--wait", "--no-recreate", "--scale")
+    up = ("up", "-d", "--wait", "--no-recreate", "--scale")
     assert compose.compose(*up, "beat=2").returncode == 0
     try:
         # When midnight has passed since the last tick (its record is set back a day, as after a night)
