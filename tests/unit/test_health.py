@@ -35,12 +35,12 @@ def consumer(path: Path, consuming: list[str] | None) -> Any:
     return SimpleNamespace(
         app=SimpleNamespace(settings=Settings(health_file=path), amqp=SimpleNamespace(queues=queues)),
         task_consumer=None if consuming is None else SimpleNamespace(consuming_from=lambda name: name in consuming),
-        timer=SimpleNamespace(call_repeatedly=lambda *asked: Timer(asked)),
+        timer=SimpleNamespace(call_after=lambda *asked: Timer(asked)),
     )
 
 
 class Timer:
-    """A repeated call that a test makes by itself."""
+    """A later call that a test makes by itself."""
 
     def __init__(self, asked: tuple[float, Callable[..., None], tuple[Any, ...]]) -> None:
         self.seconds, self.function, self.args = asked
