@@ -32,7 +32,7 @@ DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default flower github guest monitor operator people rabbitmq redis "
+    "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq redis "
     "setup shared tasks unrouted".split()
 )
 
@@ -102,6 +102,27 @@ class ServiceSpec:
         return f"services.{self.name}.app"
 
 
+@dataclass(frozen=True)
+class PublisherSpec:
+    """Who submits tasks and runs none: it has a broker user and an image, but no queue.
+
+    Attributes:
+        name: of its image and its broker user.
+        summary: one line for people.
+        calls: services whose tasks it publishes.
+    """
+
+    name: str
+    summary: str
+    calls: tuple[str, ...]
+
+
+PUBLISHERS: tuple[PublisherSpec, ...] = (
+    PublisherSpec(
+        name="gateway", summary="HTTP and a web page: submits, shows progress, serves reports", calls=("reporter",)
+    ),
+)
+
 SERVICES: tuple[ServiceSpec, ...] = (
     ServiceSpec(
         name="reporter",
@@ -154,7 +175,7 @@ def queue_arguments(name: str) -> dict[str, Any]:
     }
 
 
-def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
+def validate(services: tuple[ServiceSpec, ...] = SERVICES, publishers: tuple[PublisherSpec, ...] = ()) -> None:
     """Raise TopologyError at the first thing that two services, or one with itself, cannot agree on."""
     names = [spec.name for spec in services]
     for spec in services:
@@ -178,3 +199,9 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
         for schedule in spec.schedules:
             if schedule.task.partition(".")[0] != spec.name:
                 raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}, a task of another service")
+    for publisher in publishers:
+        for callee in publisher.calls:
+            if callee not in names:
+                raise TopologyError(
+                    f"publisher {publisher.name!r} calls {callee!r}, which is no service: add it or drop it"
+                )

@@ -1,0 +1,23 @@
+"""Errors on purpose: to see that their reports arrive."""
+
+from fastapi import APIRouter
+
+from services.gateway.problem import documented
+
+router = APIRouter(tags=["errors"])
+
+
+@router.get("/report-error", responses=documented(500))
+async def report_error() -> None:
+    """Divides by zero: the answer is 500, and the error is reported as any other."""
+    _divide_by(0)
+
+
+@router.post("/break", responses=documented(403, 415, 500))
+async def break_something() -> None:
+    """The same, for a button: what a click does is no GET."""
+    _divide_by(0)
+
+
+def _divide_by(number: int) -> float:
+    return 1 / number
