@@ -32,8 +32,8 @@ DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq redis "
-    "setup shared tasks unrouted".split()
+    "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq "
+    "redis setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -175,7 +175,7 @@ def queue_arguments(name: str) -> dict[str, Any]:
     }
 
 
-def validate(services: tuple[ServiceSpec, ...] = SERVICES, publishers: tuple[PublisherSpec, ...] = ()) -> None:
+def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
     """Raise TopologyError at the first thing that two services, or one with itself, cannot agree on."""
     names = [spec.name for spec in services]
     for spec in services:
@@ -199,9 +199,3 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES, publishers: tuple[Pub
         for schedule in spec.schedules:
             if schedule.task.partition(".")[0] != spec.name:
                 raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}, a task of another service")
-    for publisher in publishers:
-        for callee in publisher.calls:
-            if callee not in names:
-                raise TopologyError(
-                    f"publisher {publisher.name!r} calls {callee!r}, which is no service: add it or drop it"
-                )

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from shared.cli import ExitCode
-from shared.topology import PUBLISHERS, SERVICES, dead_letter_queue, validate
+from shared.topology import SERVICES, dead_letter_queue, validate
 
 # What only these commands need (YAML, tables) is imported where it is used: every `celery` process, workers too,
 # loads this module to know the commands' names.
@@ -22,7 +22,7 @@ _ROOT = click.option(
 @click.group()
 def topology() -> None:
     """What runs, and the files that follow from it."""
-    validate(SERVICES, PUBLISHERS)
+    validate()
 
 
 @topology.command()
