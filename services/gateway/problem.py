@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -107,11 +108,29 @@ async def _wrong_request(request: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code, detail = "http-error", str(error.detail)
+    if error.status_code == 400:
+        # FastAPI's word for a body that is no text at all; for one that is no JSON it has the other.
+        wrong = WrongField(field="body", place="body", detail="must be JSON in UTF-8")
+        return Problem(422, "invalid-request", f"body: {wrong.detail}", errors=[wrong]).response()
     if error.status_code == 404:
         code, detail = "no-such-route", f"Nothing is at {request.url.path!r:.200}: see /docs for what is"
     elif error.status_code == 405:
-        code, detail = "method-not-allowed", f"{request.method} is not what {request.url.path!r:.200} takes: see /docs"
+        code, allowed = "method-not-allowed", ", ".join(_allowed(request))
+        detail = f"{request.method} is not what {request.url.path!r:.200} takes, but {allowed}"
+        # Starlette names those of one route, and a path may have several.
+        return Problem(405, code, detail).response({"Allow": allowed})
     return Problem(error.status_code, code, detail).response(error.headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the request's path takes: those of any route that matches it, or of files."""
+    routes = request.app.router.routes
+    found = [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return found or ["GET", "HEAD"]
 
 
 def _wrong_field(problem: Mapping[str, Any]) -> WrongField:

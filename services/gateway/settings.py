@@ -22,6 +22,8 @@ class GatewaySettings(Settings):
     @field_validator("gateway_api_keys")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _split(value):
+            raise ValueError("holds no key: give one, or leave it out to let everyone in")
         if value is not None and any(len(key) < SHORTEST_KEY for key in _split(value)):
             raise ValueError(f"each key must have at least {SHORTEST_KEY} characters: `openssl rand -hex 24` makes one")
         if value is not None and not all(key.isascii() for key in _split(value)):

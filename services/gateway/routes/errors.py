@@ -1,10 +1,15 @@
 """Errors on purpose: to see that their reports arrive."""
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from services.gateway.problem import documented
 
 router = APIRouter(tags=["errors"])
+
+
+class Nothing(BaseModel):
+    """An empty object: what another site's form cannot send."""
 
 
 @router.get("/report-error", responses=documented(500))
@@ -13,8 +18,8 @@ async def report_error() -> None:
     _divide_by(0)
 
 
-@router.post("/break", responses=documented(403, 415, 500))
-async def break_something() -> None:
+@router.post("/break", responses=documented(403, 413, 415, 422, 500))
+async def break_something(nothing: Nothing) -> None:
     """The same, for a button: what a click does is no GET."""
     _divide_by(0)
 

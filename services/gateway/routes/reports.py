@@ -65,7 +65,7 @@ async def reports(
         206: {"description": "The part that `Range` asks for", "content": {"text/csv": {}}},
         304: {"description": "The reader has it already: `If-None-Match`"},
         416: {"description": "`Range` lies outside of the file"},
-        **documented(404, 503),
+        **documented(404, 422, 503),
     },
 )
 async def report(name: str, request: Request, house: TheHouse) -> Response:

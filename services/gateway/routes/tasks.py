@@ -1,5 +1,6 @@
 """What is known of a task: now, and as it goes on."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,10 +17,18 @@ from services.gateway.results import ResultsAway
 from services.gateway.submit import RETRY_AFTER
 
 #: Celery's own ids are UUIDs; a program may choose others. Never a `:`, which in the store begins what is not a task.
-TASK_ID = r"^[A-Za-z0-9_.@-]{1,128}$"
+TASK_ID = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 
 router = APIRouter(tags=["tasks"])
-TaskId = Annotated[str, Path(pattern=TASK_ID, description="as the submission gave it")]
+
+
+def _task_id(id: Annotated[str, Path(description="As the submission gave it.")]) -> str:
+    if not TASK_ID.fullmatch(id):
+        raise Problem(404, "unknown-task", f"id: no task can be called {id!r:.140}")
+    return id
+
+
+TaskId = Annotated[str, Depends(_task_id)]
 
 
 @router.get("/tasks/{id}", responses=documented(404, 422, 503), response_model_exclude_none=True)
@@ -32,7 +41,7 @@ async def task(id: TaskId, house: TheHouse) -> states.TaskState:
 
 
 async def _watcher(
-    id: TaskId, house: TheHouse, last_event_id: Annotated[str | None, Header(max_length=100)] = None
+    id: TaskId, house: TheHouse, last_event_id: Annotated[str | None, Header()] = None
 ) -> AsyncIterator[Watcher | None]:
     """The task's watcher for as long as the answer takes; None for a reader that has seen everything."""
     if last_event_id == sse.LAST:

@@ -1,0 +1,83 @@
+"""The gateway as it is served: by uvicorn, on a port of its own."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+
+from services.gateway.app import create
+from services.gateway.settings import GatewaySettings
+from shared.embedded.transport import Transport
+
+#: Seconds for anything that should take a moment.
+PATIENCE = 30.0
+
+
+class Site(httpx.Client):
+    """A client of a served gateway.
+
+    Attributes:
+        app: the served app; `app.state.house` holds its parts.
+    """
+
+    def __init__(self, url: str, app: Any) -> None:
+        super().__init__(base_url=url, timeout=PATIENCE)
+        self.app = app
+        self.url = url
+
+
+#: Serves a gateway with the settings that it is called with.
+Serve = Callable[..., Site]
+
+
+@contextmanager
+def serving(settings: GatewaySettings) -> Iterator[Site]:
+    """Serve a gateway with these settings until the block ends."""
+    # kombu remembers for the whole process what is bound, whatever the folder.
+    Transport.global_state.clear()
+    app = create(settings)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, name="gateway")
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive())
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with Site(f"http://127.0.0.1:{port}", app) as site:
+            yield site
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+
+
+def until(condition: Any, timeout: float = PATIENCE) -> Any:
+    """Wait until `condition()` is true; gives what it gave."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come to be in time"
+        time.sleep(0.01)
+    return found
+
+
+def submit(site: Site, **arguments: Any) -> str:
+    """Ask for a report; gives the task's id."""
+    answer = site.post("/reports", json=arguments)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def finished(site: Site, task_id: str) -> dict[str, Any]:
+    """The task's state once it is final."""
+    return until(lambda: state if (state := site.get(f"/tasks/{task_id}").json())["final"] else None)
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem document that `answer` must be; checked as far as all of them are alike."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert document["status"] == status and document["code"] == code and document["title"] and document["detail"]
+    return document
