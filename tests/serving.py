@@ -1,9 +1,16 @@
 """The gateway as it is served: by uvicorn, on a port of its own."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +18,10 @@ import uvicorn
 
 from services.gateway.app import create
 from services.gateway.settings import GatewaySettings
+from shared.config import Settings
+from shared.embedded import worker
 from shared.embedded.transport import Transport
+from shared.topology import service
 
 #: Seconds for anything that should take a moment.
 PATIENCE = 30.0
@@ -21,10 +31,10 @@ class Site(httpx.Client):
     """A client of a served gateway.
 
     Attributes:
-        app: the served app; `app.state.house` holds its parts.
+        app: the served app, where it is of this process; `app.state.house` holds its parts.
     """
 
-    def __init__(self, url: str, app: Any) -> None:
+    def __init__(self, url: str, app: Any = None) -> None:
         super().__init__(base_url=url, timeout=PATIENCE)
         self.app = app
         self.url = url
@@ -60,6 +70,62 @@ def until(condition: Any, timeout: float = PATIENCE) -> Any:
         assert time.monotonic() < deadline, "it did not come to be in time"
         time.sleep(0.01)
     return found
+
+
+@contextmanager
+def whole_house(folder: Path, github: str, **environ: str) -> Iterator[str]:
+    """A worker and a gateway, each a process of its own as embedded users start them; gives the gateway's URL.
+
+    Args:
+        folder: for all that they keep.
+        github: URL of the GitHub that the worker asks.
+        environ: more of the gateway's settings.
+    """
+    ours = embedded(folder, github)
+    with worker.running(service("reporter"), Settings.load(ours), ours), gateway({**ours, **environ}) as served:
+        yield served.url
+
+
+def embedded(folder: Path, github: str) -> dict[str, str]:
+    """The environment of a process of an embedded house."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("BROKER_URL", "REDIS_URL")}
+    return {**inherited, "LOCAL_DIR": str(folder), "GITHUB_API_URL": github}
+
+
+def free_port() -> int:
+    """A port where nobody listens just now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A served gateway, and its process."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def gateway(environ: Mapping[str, str], port: int | None = None) -> Iterator[Gateway]:
+    """A gateway as a process of its own, which must also end as it should."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "uvicorn", "--factory", "services.gateway.app:create", f"--port={port}"]
+    process = subprocess.Popen([*command, "--log-level=warning"], env=environ)
+    try:
+        until(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{port}/readyz"))
+        yield Gateway(f"http://127.0.0.1:{port}", process)
+    finally:
+        process.terminate()
+        # In order, and then, as uvicorn does it, of the signal.
+        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
 
 
 def submit(site: Site, **arguments: Any) -> str:

@@ -14,6 +14,7 @@ from services.gateway.guards import ApiKeys, SameOrigin, SecureHeaders
 from services.gateway.house import House
 from services.gateway.routes import errors, health, page, reports, tasks
 from services.gateway.settings import GatewaySettings
+from services.gateway.stopping import when_told_to_stop
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 DESCRIPTION = """
@@ -35,6 +36,7 @@ def create(settings: GatewaySettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.house = house = House.build(settings)
+        when_told_to_stop(house.watchers.close)
         yield
         await house.close()
 

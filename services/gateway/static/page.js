@@ -166,8 +166,11 @@ function fail(error) {
 
 // --- A report ----------------------------------------------------------------------------------------------------
 
+// A day is the same everywhere: it is shown as it was meant, in UTC.
+const day = (date) => new Date(date).toLocaleDateString([], { dateStyle: "medium", timeZone: "UTC" });
+
 const title = ({ question }) =>
-  question.period ? `${PERIODS[question.period]} before ${question.ref_date}` : `Since ${question.since}`;
+  question.period ? `${PERIODS[question.period]} before ${day(question.ref_date)}` : `Since ${day(question.since)}`;
 
 const number = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 

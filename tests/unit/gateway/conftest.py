@@ -1,6 +1,5 @@
 """A gateway that is really served, alone or with a worker beside it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,10 +8,8 @@ from typing import Any
 import pytest
 
 from services.gateway.settings import GatewaySettings
-from shared.embedded import worker
-from shared.topology import service
 from tests.e2e.stand_in import StandIn
-from tests.serving import Serve, Site, serving
+from tests.serving import Serve, Site, serving, whole_house
 from tests.stand_ins.github import GitHubStandIn
 
 
@@ -41,17 +38,14 @@ def github() -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="session")
-def whole_house(github: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def working(github: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A gateway, and a worker in a process of its own."""
-    settings = GatewaySettings(local_dir=tmp_path_factory.mktemp("house"), github_api_url=github.url)
-    environ = {name: value for name, value in os.environ.items() if name not in ("BROKER_URL", "REDIS_URL")}
-    environ["GITHUB_API_URL"] = github.url
-    with worker.running(service("reporter"), settings, environ), serving(settings) as site:
+    with whole_house(tmp_path_factory.mktemp("house"), github.url) as url, Site(url) as site:
         yield site
 
 
 @pytest.fixture
-def house(whole_house: Site, github: StandIn) -> Site:
+def house(working: Site, github: StandIn) -> Site:
     """The same, with a GitHub that does nothing wrong yet."""
     github.reset()
-    return whole_house
+    return working

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 
 from services.gateway import events, sse
 from shared.results import progress
-from tests.serving import PATIENCE, Site, problem, submit, until
+from tests.serving import PATIENCE, Site, embedded, gateway, problem, submit, until
 
 
 @pytest.fixture
@@ -216,3 +217,16 @@ def test_watched_tasks_are_bounded(site: Site, store: Any, monkeypatch: pytest.M
         states = told(one.iter_lines())
         next(states)
         problem(site.get("/tasks/t2/events"), 503, "too-many-readers")
+
+
+def test_a_gateway_that_is_told_to_stop_lets_its_readers_go(tmp_path: Path) -> None:
+    # Given a gateway, as a process of its own, and a reader of a task that waits
+    with gateway(embedded(tmp_path, "http://github.invalid")) as served, Site(served.url) as site:
+        with site.stream("GET", f"/tasks/{submit(site)}/events") as answer:
+            states = told(answer.iter_lines())
+            next(states)
+            # When the gateway is told to stop, then the stream ends in order, and so does the gateway
+            begin = time.monotonic()
+            served.process.terminate()
+            assert list(states) == []
+            assert time.monotonic() - begin < 3

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from services.gateway.broker import Attempt, BrokerAway
-from tests.serving import Serve, Site, problem
+from tests.serving import Serve, Site, free_port, problem
 
 #: Seconds in which everything must be answered.
 BOUND = 2.0
@@ -32,8 +32,7 @@ def silent(listener: socket.socket) -> str:
 @pytest.fixture
 def closed() -> str:
     """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @pytest.fixture(params=["closed", "silent", "nameless"])

@@ -1,4 +1,4 @@
-"""The houses, each started once a session, and clean of faults before each test."""
+"""The houses that e2e and browser tests share, each started once a session, and clean of faults before each test."""
 
 import os
 import shutil
