@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -221,12 +222,14 @@ def test_watched_tasks_are_bounded(site: Site, store: Any, monkeypatch: pytest.M
 
 def test_a_gateway_that_is_told_to_stop_lets_its_readers_go(tmp_path: Path) -> None:
     # Given a gateway, as a process of its own, and a reader of a task that waits
-    with gateway(embedded(tmp_path, "http://github.invalid")) as served, Site(served.url) as site:
-        with site.stream("GET", f"/tasks/{submit(site)}/events") as answer:
-            states = told(answer.iter_lines())
-            next(states)
-            # When the gateway is told to stop, then the stream ends in order, and so does the gateway
-            begin = time.monotonic()
-            served.process.terminate()
-            assert list(states) == []
-            assert time.monotonic() - begin < 3
+    with ExitStack() as until_done:
+        served = until_done.enter_context(gateway(embedded(tmp_path, "http://github.invalid")))
+        site = until_done.enter_context(Site(served.url))
+        answer = until_done.enter_context(site.stream("GET", f"/tasks/{submit(site)}/events"))
+        states = told(answer.iter_lines())
+        next(states)
+        # When the gateway is told to stop, then the stream ends in order, and the gateway with it
+        begin = time.monotonic()
+        served.process.terminate()
+        assert list(states) == []
+        assert time.monotonic() - begin < 3
