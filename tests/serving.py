@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from services.gateway.app import create
+from services.gateway.app import build
 from services.gateway.settings import GatewaySettings
 from shared.config import Settings
 from shared.embedded import worker
@@ -49,7 +49,7 @@ def serving(settings: GatewaySettings) -> Iterator[Site]:
     """Serve a gateway with these settings until the block ends."""
     # kombu remembers for the whole process what is bound, whatever the folder.
     Transport.global_state.clear()
-    app = create(settings)
+    app = build(settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, name="gateway")
     thread.start()

@@ -1,5 +1,6 @@
 """`uvicorn --factory services.gateway.app:create` starts here."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from services.gateway.house import House
 from services.gateway.routes import errors, health, page, reports, tasks
 from services.gateway.settings import GatewaySettings
 from services.gateway.stopping import when_told_to_stop
+from shared.errors import ConfigError
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 DESCRIPTION = """
@@ -25,13 +27,17 @@ says what to do.
 """
 
 
-def create(settings: GatewaySettings | None = None) -> FastAPI:
-    """The gateway as an ASGI app.
+def create() -> FastAPI:
+    """The gateway, with the settings of the environment. Where one is wrong the process ends with a line about it."""
+    try:
+        return build(GatewaySettings.load())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
 
-    Raises:
-        ConfigError: a setting is wrong. The message names its variable.
-    """
-    settings = settings or GatewaySettings.load()
+
+def build(settings: GatewaySettings) -> FastAPI:
+    """The gateway as an ASGI app."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

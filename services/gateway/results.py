@@ -27,15 +27,12 @@ class ResultsAway(Error):
 
 
 class PublisherRedisBackend(RedisBackend):
-    """Redis for who reads states and never waits for a result."""
+    """Redis for who answers at once, if only that it is away."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Once more at once, for a kept connection that the server closed; redis-py's own backoff takes seconds.
         self.connparams["retry"] = Retry(NoBackoff(), 1)
-
-    def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nothing. Celery subscribes to each result that it submits, and blocks for 20 s with Redis away."""
 
 
 class Results:

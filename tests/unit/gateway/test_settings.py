@@ -1,5 +1,8 @@
 """What the gateway can be told, and what it refuses to be told."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,17 @@ def test_an_inbox_that_is_no_web_page_is_refused(written: str) -> None:
     with pytest.raises(ConfigError) as caught:
         GatewaySettings.load({"MAIL_CATCHER_URL": written})
     assert "MAIL_CATCHER_URL" in str(caught.value)
+
+
+def test_a_gateway_with_a_wrong_setting_ends_with_one_line() -> None:
+    # When it is started so, as a process of its own
+    command = [sys.executable, "-m", "uvicorn", "--factory", "services.gateway.app:create", "--port=0"]
+    done = subprocess.run(
+        command, env={**os.environ, "GATEWAY_API_KEYS": "short"}, capture_output=True, text=True, timeout=60
+    )
+    # Then a person is told what to mend
+    assert done.returncode == 2
+    assert done.stderr.startswith("GATEWAY_API_KEYS: ") and len(done.stderr.splitlines()) == 1
 
 
 def test_no_key_is_shown_by_accident() -> None:
