@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from services.gateway.looks import Looks
 from services.gateway.results import ResultsAway
 from shared.errors import Error
 from shared.results.progress import FINAL_STATES
@@ -73,6 +74,8 @@ class Watcher:
                     return
                 unchanged = 0.0 if changed else unchanged + INTERVAL
                 await asyncio.sleep(INTERVAL if unchanged < QUIET else LONG_INTERVAL)
+        except Exception as error:
+            self._note(error)  # it breaks the readers' requests, and is reported with them
         finally:
             self.ended = True
             self._tell()
@@ -103,7 +106,7 @@ class Watchers:
     def __init__(self, read: Read) -> None:
         self._read = read
         self._watchers: dict[str, Watcher] = {}
-        self._looks: dict[str, asyncio.Task[Meta | Exception]] = {}
+        self._looks: Looks[Meta | Exception] = Looks(FRESH)
 
     @asynccontextmanager
     async def following(self, task_id: str) -> AsyncIterator[Watcher]:
@@ -138,14 +141,7 @@ class Watchers:
         watcher = self._watchers.get(task_id)
         if watcher is not None and isinstance(watcher.seen, dict):
             return watcher.seen
-        look = self._looks.get(task_id)
-        if look is None:
-            look = self._looks[task_id] = asyncio.create_task(_look(self._read, task_id))
-            look.add_done_callback(
-                lambda _: asyncio.get_running_loop().call_later(FRESH, self._looks.pop, task_id, None)
-            )
-        # Shielded, because others wait for it when this caller goes.
-        seen = await asyncio.shield(look)
+        seen = await self._looks.share(task_id, lambda: _look(self._read, task_id))
         if isinstance(seen, Exception):
             raise seen
         return seen

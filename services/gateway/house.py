@@ -8,10 +8,14 @@ from fastapi import Depends, Request
 from services.gateway.broker import Publisher
 from services.gateway.catalogue import Catalogue
 from services.gateway.events import Watchers
+from services.gateway.looks import Looks
 from services.gateway.results import PublisherRedisBackend, Results
 from services.gateway.settings import GatewaySettings
 from shared.app import App, create_app
 from shared.storage import Storage
+
+#: Seconds for which an answer about readiness is as good as a new one.
+FRESH = 0.5
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,15 @@ class House:
     watchers: Watchers
     publisher: Publisher
     catalogue: Catalogue
+    readiness: Looks[Any]
 
     @classmethod
     def build(cls, settings: GatewaySettings) -> "House":
         """All parts, none of them connected to anything yet. Raises ConfigError."""
         app = celery_app(settings)
         results = Results(app.backend)
-        return cls(
-            settings, results, Watchers(results.read), Publisher(app), Catalogue(Storage(settings.reports_location))
-        )
+        catalogue = Catalogue(Storage(settings.reports_location))
+        return cls(settings, results, Watchers(results.read), Publisher(app), catalogue, Looks(FRESH))
 
     async def close(self) -> None:
         """End what runs in the background."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from services.gateway.broker import BrokerAway
-from services.gateway.house import TheHouse
+from services.gateway.house import House, TheHouse
 from services.gateway.results import ResultsAway
 
 router = APIRouter(tags=["health"])
@@ -39,13 +39,19 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "The broker does not answer"}})
 async def readyz(house: TheHouse, response: Response) -> Readiness:
     """Whether work is taken."""
+    # Open to everyone, so many who ask must not keep the threads from their work.
+    readiness = await house.readiness.share("", lambda: _look(house))
+    if readiness.broker == "away":
+        response.status_code = 503
+    return readiness
+
+
+async def _look(house: House) -> Readiness:
     broker, results, reports = await asyncio.gather(
         _answers(house.publisher.check(), BrokerAway),
         _answers(house.results.read("readyz"), ResultsAway),
         _answers(house.catalogue.reports(), OSError),
     )
-    if broker == "away":
-        response.status_code = 503
     return Readiness(broker=broker, results=results, reports=reports)
 
 

@@ -138,7 +138,7 @@ function show(state) {
   $("generate").querySelector("button").removeAttribute("aria-disabled");
   say(state.report.reused ? "Done: this report was there already." : `Done in ${state.report.seconds.toFixed(1)} s.`);
   showReport(state.report);
-  listReports();
+  listReports().catch(fail);
 }
 
 const busy = () => $("generate").querySelector("button").getAttribute("aria-disabled") === "true";
@@ -265,7 +265,7 @@ async function listReports(path = "/reports?limit=5") {
   else $("earlier").replaceChildren(...items);
   $("none").hidden = page.total > 0;
   $("more").hidden = !page.next;
-  $("more").onclick = () => listReports(page.next);
+  $("more").onclick = () => listReports(page.next).catch(fail);
 }
 
 // --- Errors on purpose -------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A gateway that is really served, alone or with a worker beside it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,3 +50,11 @@ def house(working: Site, github: StandIn) -> Site:
     """The same, with a GitHub that does nothing wrong yet."""
     github.reset()
     return working
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the gateway logs; its logger does not hand on to the root's handlers."""
+    logging.getLogger("services.gateway").addHandler(caplog.handler)
+    yield caplog
+    logging.getLogger("services.gateway").removeHandler(caplog.handler)

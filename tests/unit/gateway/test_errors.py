@@ -1,7 +1,6 @@
 """What breaks: told to the client in few words, to the log in many, and nowhere a secret."""
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,14 +8,6 @@ from services.gateway.error_report import RequestInfo
 from tests.serving import Site, problem
 
 SECRETS = {"Authorization": "Bearer hunter2-hunter2-x", "Cookie": "session=hunter3", "X-Api-Key": "hunter4"}
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What the gateway logs; its logger does not hand on to the root's handlers."""
-    logging.getLogger("services.gateway").addHandler(caplog.handler)
-    yield caplog
-    logging.getLogger("services.gateway").removeHandler(caplog.handler)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/report-error"), ("POST", "/break")])

@@ -133,6 +133,17 @@ def test_a_store_that_goes_away_is_told_and_waited_for(site: Site, store: Any, m
         assert next(states)[1]["result"] == 42
 
 
+@pytest.mark.parametrize("path", ["/tasks/t1", "/tasks/t1/events"])
+def test_a_state_that_cannot_be_understood_is_an_error_and_reported(
+    site: Site, store: Any, log: pytest.LogCaptureFixture, path: str
+) -> None:
+    # Given something else under the task's key
+    store.set(store.get_key_for_task("t1"), "no JSON")
+    # When it is asked for, then that is neither unknown nor away
+    problem(site.get(path), 500, "internal-error")
+    assert f"GET {path} failed" in log.messages
+
+
 # --- Many readers -----------------------------------------------------------------------------------------------------
 
 

@@ -101,6 +101,14 @@ def test_an_outage_elsewhere_does_not_make_the_process_ill(serve: Serve, away: s
     assert site.get("/").status_code == site.get("/reports").status_code == 200
 
 
+def test_many_who_ask_for_readiness_share_one_look(serve: Serve, silent: str) -> None:
+    # Given a broker that says nothing, so that each look at it takes a thread for a second
+    site = serve(**settings(silent, silent))
+    with ThreadPoolExecutor(30) as askers:
+        answers = list(askers.map(lambda _: timed(lambda: httpx.get(f"{site.url}/readyz", timeout=30)), range(30)))
+    assert all(answer.status_code == 503 and seconds < BOUND for answer, seconds in answers)
+
+
 def test_nothing_is_logged_that_opens_a_door(serve: Serve, away: str, capfd: pytest.CaptureFixture[str]) -> None:
     site = serve(**settings(away, away))
     site.post("/reports", json={})
