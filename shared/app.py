@@ -170,7 +170,11 @@ def _schedule() -> dict[str, Any]:
             "schedule": crontab.from_string(schedule.crontab),
             "kwargs": known[schedule.task](**schedule.kwargs).kwargs,
             # Nobody waits for a tick's result. One that its service did not take in time makes room for the next.
-            "options": {"ignore_result": True, "expires": schedule.expires},
+            "options": {
+                "ignore_result": True,
+                "expires": schedule.expires,
+                **({"link": [known[schedule.then].s()]} if schedule.then else {}),
+            },
         }
         for spec in SERVICES
         for schedule in spec.schedules
