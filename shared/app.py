@@ -65,8 +65,12 @@ class App(Celery):
         return super().send_task(name, args, kwargs, **options)
 
 
-def create_app(name: str | None = None, *, settings: Settings | None = None) -> App:
+def create_app(name: str | None = None, *, settings: Settings | None = None, current: bool = True) -> App:
     """The app of the service called `name`, or of a publisher.
+
+    Args:
+        current: whether it becomes Celery's current app. A guest in another program, which may have a Celery of its
+            own, leaves that program's app and environment alone.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -75,9 +79,10 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
     settings = settings or Settings.load()
     validate()
     spec = service(name) if name else None
-    # `celery` copies BROKER_URL there, and it would win over the URL that has the password.
-    os.environ.pop("CELERY_BROKER_URL", None)
-    app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=True)
+    if current:
+        # `celery` copies BROKER_URL there, and it would win over the URL that has the password.
+        os.environ.pop("CELERY_BROKER_URL", None)
+    app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=current)
     app.settings = settings
     app.spec = spec
     app.conf.update(_common(settings, spec))
@@ -229,6 +234,9 @@ def _embedded(settings: Settings) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     return {
         "broker_url": f"{transport.SCHEME}://",
+        # Where these are set, CELERY_BROKER_URL, which may be another program's, says nothing.
+        "broker_read_url": f"{transport.SCHEME}://",
+        "broker_write_url": f"{transport.SCHEME}://",
         "broker_transport_options": {
             "data_folder_in": str(messages),
             "data_folder_out": str(messages),

@@ -1,5 +1,6 @@
 """A storm of errors becomes few mails: one for each fingerprint and window, a cap for any hour, and a digest."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, get_args
@@ -15,6 +16,8 @@ MOST_LINES = 500
 #: The fingerprints of that line, and of what programs could not keep.
 OTHERS = "others"
 DROPPED = "dropped"
+#: Seconds without another look at counters that did not answer: a storm is no time to wait for each report.
+AWAY_FOR = 10.0
 #: Seconds that held-back counts wait for a digest that nobody asks for.
 KEEP = 7 * 24 * 3600
 
@@ -97,6 +100,7 @@ class Guard:
         self._limits = limits
         # An earlier process of this container may have left something.
         self._counted_here = local is not None
+        self._ask_again = 0.0
 
     def admit(self, report: Report, now: float, dropped: int = 0) -> bool:
         """Whether the report may be mailed now; counts it where not, and what its program had to drop.
@@ -104,20 +108,24 @@ class Guard:
         Raises:
             StormAway: neither counters answer.
         """
-        storm = self._main
-        try:
-            admitted = storm.admit(report, self._limits, now)
-            self._bring_home()
-        except StormAway:
-            if self._local is None:
-                raise
-            storm, self._counted_here = self._local, True
-            admitted = storm.admit(report, self._limits, now)
+        if self._local is None:
+            return self._count(self._main, report, now, dropped)
+        if time.monotonic() >= self._ask_again:
+            try:
+                admitted = self._count(self._main, report, now, dropped)
+                self._bring_home()
+                return admitted
+            except StormAway:
+                self._ask_again = time.monotonic() + AWAY_FOR
+        self._counted_here = True
+        return self._count(self._local, report, now, dropped)
+
+    def _count(self, storm: Storm, report: Report, now: float, dropped: int) -> bool:
         if dropped:
             line = HeldBack(DROPPED, "reports that programs had to drop", dropped, report.seen, report.seen)
             for window in WINDOWS:
                 storm.hold(window, [line])
-        return admitted
+        return storm.admit(report, self._limits, now)
 
     def take(self, window: Window, event: str) -> list[HeldBack]:
         """As Storm; what was counted here while the shared counters were away is in it. Raises StormAway."""

@@ -138,7 +138,10 @@ def test_a_file_that_is_no_text_is_refused_by_the_name_of_its_variable(tmp_path:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("BROKER_URL", url) for url in ("redis://h", "http://h", "rabbitmq", "amqp://", "amqp:///x", "//h", "memory://")),
+        *(
+            ("BROKER_URL", url)
+            for url in ("redis://h", "http://h", "rabbitmq", "amqp://", "amqp:///x", "//h", "memory://")
+        ),
         *(("BROKER_URL", url) for url in ("amqp://h;", ";amqp://h", "amqp://h;http://h", "amqp://[h", "amqp://h:port")),
         *(("REDIS_URL", url) for url in ("amqp://h", "redis:", "redis:///0", "unix:///run/redis", "redis://h:x/0")),
         *(("GITHUB_API_URL", url) for url in ("ftp://h", "api.github.com", "https://", "file:///etc/passwd")),
