@@ -85,11 +85,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = Field(None, repr=False)
+    broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = Field(default=None, repr=False)
     broker_password: SecretStr | None = None
-    redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(None, repr=False)
+    redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(default=None, repr=False)
     redis_password: SecretStr | None = None
-    reports_url: str = Field("", repr=False)
+    reports_url: str = Field(default="", repr=False)
     local_dir: Path = Path(".local")
     github_api_url: Annotated[str, _url("https", "http")] = "https://api.github.com"
     github_token: SecretStr | None = None

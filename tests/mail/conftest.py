@@ -21,7 +21,7 @@ from services.mailer.storm_redis import RedisStorm
 from services.mailer.storm_sqlite import SqliteStorm
 from shared.config import Settings
 from tests.mail.waiting import eventually
-from tests.mail.worker import MailerWorker
+from tests.mail.worker import MailerWorker, publisher
 from tests.stand_ins.smtp import SmtpStandIn
 
 
@@ -133,17 +133,19 @@ def storm(request: pytest.FixtureRequest, tmp_path: Path) -> Storm:
 def start_worker(tmp_path: Path, smtp: SmtpStandIn) -> Iterator[Callable[..., MailerWorker]]:
     """Starts mailer's workers in embedded mode, all in one house, with settings that make them quick to give up."""
     started: list[MailerWorker] = []
+    house = tmp_path / "house"
+    app = publisher(house)
 
     def start(**settings: str) -> MailerWorker:
         environ = {
-            "LOCAL_DIR": str(tmp_path / "house"),
+            "LOCAL_DIR": str(house),
             "SMTP_URL": smtp.url,
             "SMTP_TIMEOUT": "1",
             "MAIL_LEASE": "1.5",
             "ADMINS": "admin@example.org",
             **settings,
         }
-        worker = MailerWorker(environ)
+        worker = MailerWorker(app, environ)
         started.append(worker)
         worker.wait_until_it_consumes()
         return worker
@@ -151,3 +153,4 @@ def start_worker(tmp_path: Path, smtp: SmtpStandIn) -> Iterator[Callable[..., Ma
     yield start
     for worker in started:
         worker.kill()
+    app.close()

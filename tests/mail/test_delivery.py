@@ -75,7 +75,11 @@ def test_the_same_key_of_another_kind_is_another_mail(smtp: SmtpStandIn, deliver
 
 
 def test_every_attempt_has_the_same_message_id(smtp: SmtpStandIn, delivery: Delivery) -> None:
-    smtp.on("end", lambda session: (session.take(), session.reply("451 busy"))[0])
+    def take_and_defer(session: Session) -> None:
+        session.take()
+        session.reply("451 busy")
+
+    smtp.on("end", take_and_defer)
     with pytest.raises(Deferred):
         delivery.deliver(mail(), attempt())
     result = delivery.deliver(mail(), attempt(retries=1))

@@ -5,9 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from services.mailer.storm import DROPPED, HOUR, MOST_LINES, OTHERS, Guard, HeldBack, Limits, Report, Storm, StormAway
+from services.mailer.storm import (
+    DROPPED,
+    HOUR,
+    MOST_LINES,
+    OTHERS,
+    WINDOWS,
+    Guard,
+    HeldBack,
+    Limits,
+    Report,
+    Storm,
+    StormAway,
+)
 from services.mailer.storm_redis import RedisStorm
 from services.mailer.storm_sqlite import SqliteStorm
+from shared.signatures.mailer import Window
 from tests.mail.conftest import OwnRedis, redis_client
 
 NOW = 1_800_000_000.0
@@ -67,15 +80,15 @@ def test_no_hour_has_more_mails_than_the_cap(storm: Storm) -> None:
     assert sum(line.count for line in storm.take("day", "digest")) == 144 - len(mailed)
 
 
-@pytest.mark.parametrize("window", ["1h", "6h", "day"])
-def test_each_digest_counts_for_itself(storm: Storm, window: str) -> None:
+@pytest.mark.parametrize("window", WINDOWS)
+def test_each_digest_counts_for_itself(storm: Storm, window: Window) -> None:
     for n in range(3):
         storm.admit(report(f"t{n}"), WIDE, NOW)
-    for other in ("1h", "6h", "day"):
+    for other in WINDOWS:
         if other != window:
-            storm.take(other, "digest")  # type: ignore[arg-type]
-            storm.done(other, "digest")  # type: ignore[arg-type]
-    assert storm.take(window, "digest")[0].count == 2  # type: ignore[arg-type]
+            storm.take(other, "digest")
+            storm.done(other, "digest")
+    assert storm.take(window, "digest")[0].count == 2
 
 
 def test_a_digest_that_needs_another_attempt_says_the_same(storm: Storm) -> None:

@@ -20,17 +20,27 @@ from shared.topology import service
 from tests.mail.waiting import eventually
 
 
-class MailerWorker:
-    """A worker of `mailer` without any broker; `environ` holds its settings."""
+def publisher(house: Path) -> App:
+    """An app that publishes to the workers that live in the folder `house`."""
+    # kombu remembers for the whole process what is bound, whatever the folder.
+    Transport.global_state.clear()
+    return create_app(settings=Settings.load({"LOCAL_DIR": str(house)}), current=False)
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+
+class MailerWorker:
+    """A worker of `mailer` without any broker.
+
+    Args:
+        app: publishes to it; several workers of one house share it.
+        environ: its settings.
+    """
+
+    def __init__(self, app: App, environ: Mapping[str, str]) -> None:
+        self.app = app
         self._house = Path(environ["LOCAL_DIR"])
         self._house.mkdir(parents=True, exist_ok=True)
         self._health = self._house / f"consuming-{uuid.uuid4()}"
         self.log = self._house / "mailer.log"
-        # kombu remembers for the whole process what is bound, whatever the folder.
-        Transport.global_state.clear()
-        self.app: App = create_app(settings=Settings.load({"LOCAL_DIR": str(self._house)}), current=False)
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "celery", *embedded_arguments(service("mailer"))],
@@ -62,3 +72,19 @@ class MailerWorker:
         """kill -9"""
         self._process.kill()
         self._process.wait()
+
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    def has_finished(self, task_id: str) -> bool:
+        """Whether the task has an answer, or has failed for good."""
+        return self.app.AsyncResult(task_id).ready()
+
+    def forget(self, task_id: str) -> None:
+        """Forget the task's answer, so that its next one can be waited for."""
+        self.app.AsyncResult(task_id).forget()
+
+    def waiting(self) -> int:
+        """How many messages nobody has taken yet."""
+        return len(list((self._house / "broker" / "messages").glob("*.msg")))

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from types import TracebackType
@@ -42,7 +42,7 @@ class Received:
         """Its plain text."""
         body = self.message.get_body(("plain",))
         assert body is not None
-        return str(body.get_content())
+        return str(body.get_content()).replace("\r\n", "\n")
 
 
 @dataclass
@@ -183,9 +183,9 @@ class SmtpStandIn:
         if self._answer(session, stage, usual) and verb == "rcpt":
             session.recipients.append(address)
 
-    def _read_message(self, session: Session, lines: object) -> bytes:
+    def _read_message(self, session: Session, lines: Iterable[bytes]) -> bytes:
         message = b""
-        for number, line in enumerate(lines):  # type: ignore[call-overload]  # a file
+        for number, line in enumerate(lines):
             if number == 0 and self._scripts["body"]:
                 self._answer(session, "body", "")
             if line == b".\r\n":
