@@ -26,6 +26,8 @@ class Publisher:
             broker_connection_timeout=TIMEOUT,
             # It would take a right to another exchange.
             task_send_sent_event=False,
+            # Nobody reads a result, so nothing here needs its store.
+            result_backend="disabled://",
         )
         self._connection: Any = None
 
@@ -59,4 +61,5 @@ class Publisher:
         """Leave the broker; the next report makes a new connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.collapse()
+            # Without a word to a broker that may not answer.
+            connection.collect(socket_timeout=TIMEOUT)

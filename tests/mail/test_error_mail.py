@@ -33,6 +33,8 @@ class Mailbox:
         self.settings = Settings(local_dir=house)
         self._app: App = publisher(house)
         self._seen: list[dict[str, Any]] = []
+        # Bound before anybody publishes: two threads of one process that do so at once may lose a message.
+        self.reports()
 
     def reports(self) -> list[dict[str, Any]]:
         """The arguments of all reports, in their order."""
