@@ -1,9 +1,6 @@
 # `make` alone prints this help: what stands after `##` beside a target, below its section.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.ONESHELL:
-.SHELLFLAGS := -euo pipefail -c
-MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 # The environment that runs the first look is small; the developer's holds everything.
@@ -41,7 +38,7 @@ logs: ## follow the logs, of all or of SERVICE=reporter
 
 scale: ## run N=3 containers of SERVICE=reporter
 	@[[ -n "$(SERVICE)" ]] || { echo "say which: make scale SERVICE=reporter N=3" >&2; exit 2; }
-	$(COMPOSE) up -d --wait --no-recreate --scale $(SERVICE)=$(N) $(SERVICE)
+	@$(COMPOSE) up -d --wait --no-recreate --scale $(SERVICE)=$(N) $(SERVICE)
 
 report: ## PERIOD=day, week or month: ask the cluster for a report, have it in ./reports
 	@$(COMPOSE) run --rm cli report --period "$(PERIOD)"
@@ -59,22 +56,15 @@ test: $(VENV)/ready lint ## everything that can run here; container tests need D
 
 lint: $(VENV)/ready ## style, types, who imports whom
 	@$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy shared services tests examples
-	$(VENV)/bin/lint-imports --no-logo
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy shared services tests examples
+	@$(VENV)/bin/lint-imports --no-logo
 
 topology: $(VENV)/ready ## write the files that follow from shared/topology.py
 	@$(VENV)/bin/celery -A shared.app topology render
 
-lock: $(VENV)/ready ## compile requirements/*.in to pinned, hashed *.txt
-	@cd requirements
-	compile() { ../$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url "$$@"; }
-	# One version of each package everywhere: what the developer's environment has.
-	compile $(if $(UPGRADE),--upgrade) dev.in -o dev.txt
-	for needs in *.in; do
-	  [[ $$needs == dev.in ]] || compile --constraint dev.txt "$$needs" -o "$${needs%.in}.txt"
-	done
+lock: $(VENV)/ready ## compile requirements/*.in to pinned, hashed *.txt; UPGRADE=1 takes newer versions
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" requirements/lock $(if $(UPGRADE),--upgrade)
 
 ##@ Environments
 .PHONY: venv clean
@@ -84,17 +74,18 @@ clean: ## remove the environments and what the first look left
 	@rm -rf $(VENV) .cache .local
 
 $(DEMO)/ready: requirements/demo.txt pyproject.toml
-	@$(call environment,$(DEMO),demo)
+	$(call environment,$(DEMO),demo)
 
 $(VENV)/ready: requirements/dev.txt pyproject.toml
-	@$(call environment,$(VENV),dev)
+	$(call environment,$(VENV),dev)
 
 # Pinned and hash-checked; the project itself is installed editable, without the network.
+OLD = f"Python 3.11 or newer is needed, but $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.13 ..."
 define environment
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, but $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.13 ...")'
-	echo "making the environment $(1) from requirements/$(2).txt" >&2
-	$(PYTHON) -m venv --clear $(1)
-	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(2).txt
-	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $(1)/ready
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit($(OLD))'
+	@echo "making the environment $(1) from requirements/$(2).txt" >&2
+	@$(PYTHON) -m venv --clear $(1)
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(2).txt
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(1)/ready
 endef

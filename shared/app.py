@@ -16,11 +16,16 @@ from kombu import Exchange, Queue, binding
 
 from shared.config import Settings
 from shared.embedded import transport
+from shared.errors import Error
 from shared.health import HealthFile
+from shared.signatures import declarations
 from shared.topology import SERVICES, TASKS_EXCHANGE, ServiceSpec, queue_arguments, service, validate
 
 #: Built-in tasks that run another task's signature for each item; they belong to that task's service.
 _ITERATING_BUILTINS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+
+#: `celery` copies BROKER_URL there, and Celery lets them win over the URLs that have the password.
+_CELERYS_OWN_URLS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 
 
 class EventDispatcher(CeleryEventDispatcher):
@@ -59,6 +64,10 @@ class App(Celery):
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
         options.setdefault("mandatory", True)
         options.setdefault("confirm_timeout", self.settings.publish_timeout)
+        if options.get("ignore_result") is None:
+            # By name alone Celery subscribes to the result store for every call, and waits where that is away.
+            declared = declarations().get(name)
+            options["ignore_result"] = not declared.keeps_result if declared else self.conf.task_ignore_result
         if self.settings.embedded:
             # Without a server the types of exchanges live in the process that declared them.
             options.setdefault("declare", list(self.amqp.queues.values()))
@@ -76,12 +85,18 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         ConfigError: a setting is wrong.
         TopologyError: no service is called so, or the topology contradicts itself.
     """
-    settings = settings or Settings.load()
-    validate()
-    spec = service(name) if name else None
+    try:
+        settings = settings or Settings.load()
+        validate()
+        spec = service(name) if name else None
+    except Error as error:
+        if "celery.bin.celery" not in sys.modules:
+            raise
+        # Under the `celery` command the message is for a person, who has no use for a stack.
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     if current:
-        # `celery` copies BROKER_URL there, and it would win over the URL that has the password.
-        os.environ.pop("CELERY_BROKER_URL", None)
+        _prepare_environment(settings)
     app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=current)
     app.settings = settings
     app.spec = spec
@@ -96,6 +111,14 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
     if spec is not None and settings.health_file is not None:
         app.steps["consumer"].add(HealthFile)
     return app
+
+
+def _prepare_environment(settings: Settings) -> None:
+    for name in _CELERYS_OWN_URLS:
+        os.environ.pop(name, None)
+    for command in ("WORKER", "BEAT"):
+        # Where the command line does not say --loglevel.
+        os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
 
 
 def queue(spec: ServiceSpec, *, declared_ahead: bool) -> Queue:
@@ -166,8 +189,6 @@ def _common(settings: Settings, spec: ServiceSpec | None) -> dict[str, Any]:
 
 def _schedule() -> dict[str, Any]:
     """What beat publishes. Its arguments are checked here, so that a wrong one stops beat and not the task at night."""
-    from shared.signatures import declarations
-
     known = declarations()
     return {
         f"{schedule.task}@{schedule.crontab}": {

@@ -37,7 +37,7 @@ def _url(*schemes: str) -> AfterValidator:
 def _names_a_host(url: str, schemes: tuple[str, ...]) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        return url == url.strip() and parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # its message would show the URL, and the password in it
         return False
 
@@ -185,5 +185,6 @@ def _explain(error: ValidationError) -> str:
     complaints = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-        complaints.append(f"{name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, "))
+        said = problem["msg"].removeprefix("Value error, ")
+        complaints.append(f"{name}: {said}" if name else said)
     return "; ".join(complaints)

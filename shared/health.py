@@ -10,6 +10,8 @@ logger = get_logger(__name__)
 
 #: Seconds between two signs of health; a check should look less often.
 INTERVAL = 2.0
+#: Seconds until the next look at a worker that does not consume.
+RETRY = 0.1
 
 
 class HealthFile(bootsteps.StartStopStep):
@@ -27,9 +29,8 @@ class HealthFile(bootsteps.StartStopStep):
         self.timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Begin with the first sign, and give one every INTERVAL seconds of the worker's own loop."""
-        self._sign(consumer)
-        self.timer = consumer.timer.call_repeatedly(INTERVAL, self._sign, (consumer,))
+        """Begin to look; the consumer begins to consume only after all its steps have started."""
+        self._look(consumer)
 
     def stop(self, consumer: Any) -> None:
         """No connection, no sign."""
@@ -38,10 +39,19 @@ class HealthFile(bootsteps.StartStopStep):
             self.timer = None
         self.path.unlink(missing_ok=True)
 
-    def _sign(self, consumer: Any) -> None:
+    def _look(self, consumer: Any) -> None:
+        consumes = self._consumes(consumer)
+        if consumes:
+            self._sign()
+        self.timer = consumer.timer.call_after(INTERVAL if consumes else RETRY, self._look, (consumer,))
+
+    def _consumes(self, consumer: Any) -> bool:
         tasks = consumer.task_consumer
-        if tasks is not None and all(tasks.consuming_from(name) for name in consumer.app.amqp.queues.consume_from):
-            try:
-                self.path.touch()
-            except OSError as error:
-                logger.warning("HEALTH_FILE: cannot make %s: %s", self.path, error.strerror)
+        queues = consumer.app.amqp.queues.consume_from
+        return tasks is not None and all(tasks.consuming_from(name) for name in queues)
+
+    def _sign(self) -> None:
+        try:
+            self.path.touch()
+        except OSError as error:
+            logger.warning("HEALTH_FILE: cannot make %s: %s", self.path, error.strerror)

@@ -34,6 +34,12 @@ user default on nopass resetkeys resetchannels -@all +ping
 """
 _FLOWER = """\
 # Written at each start.
+from flower.views.monitor import Metrics
+from tornado.web import authenticated
+
+# Flower leaves this page open to strangers, and it names every task and worker.
+Metrics.get = authenticated(Metrics.get)
+
 address = "0.0.0.0"
 port = 5555
 basic_auth = ["{user}:{password}"]

@@ -17,6 +17,8 @@ class Task(CeleryTask):
     """A task that retries when the other side says, and routes each attempt anew."""
 
     abstract = True
+    #: Characters of a result in the log; a page of repositories says nothing to whoever reads it.
+    resultrepr_maxsize = 200
     #: Bounded, with jitter so that those who failed together do not come back together.
     max_retries = 5
     retry_backoff = True
@@ -71,6 +73,8 @@ def implements(declaration: Declaration[..., Any], app: App, *, bind: bool = Fal
             name=declaration.name,
             base=Task,
             bind=True,
+            # Of this app alone; Celery would give it to every app of the process.
+            shared=False,
             ignore_result=not declaration.keeps_result,
             **options,
         )

@@ -32,7 +32,8 @@ DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    {"all", "amq", "beat", "celery", "cli", "dead", "flower", "rabbitmq", "redis", "shared", "tasks", "unrouted"}
+    "admin all amq beat celery celeryev cli dead default flower github guest monitor operator people rabbitmq redis "
+    "setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -178,7 +179,7 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
     for spec in services:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", spec.name):
             raise TopologyError(f"service {spec.name!r}: a name is lower-case letters, digits and _, a letter first")
-        if spec.name in RESERVED_NAMES:
+        if spec.name in RESERVED_NAMES or spec.name.startswith("celery_"):
             raise TopologyError(f"service {spec.name!r}: the name is taken by the system itself, choose another")
         if names.count(spec.name) > 1:
             raise TopologyError(f"service {spec.name!r} is there twice: give one of them another name")

@@ -97,16 +97,21 @@ def _bring(result: ReportResult, location: str, output: str | None) -> list[str]
     return [str(Path(output) / file.name) for file in files]
 
 
+@click.command()
+@click.pass_context
+def bugreport(context: click.Context) -> None:
+    """What Celery's own `report` shows: versions and settings, for a bug report."""
+    app = context.obj.app
+    app.loader.import_default_modules()
+    click.echo(app.bugreport())
+
+
 def install() -> None:
-    """Put this command in the place of Celery's own `report`, which remains as `bugreport`.
+    """Put `report` in the place of Celery's own, which remains as `bugreport`.
 
     Celery adds its own commands after the plug-ins, and resolves a command's name before it loads the app: so its
     command object is changed in place, when `celery -A shared.app` loads the app.
     """
-    module = sys.modules.get("celery.bin.celery")
-    builtin = getattr(module, "report", None)
-    if module is None or not isinstance(builtin, click.Command) or builtin.callback is report.callback:
-        return
-    kept = click.Command("bugreport", callback=builtin.callback, params=list(builtin.params), help=builtin.help)
-    module.celery.add_command(kept)
-    builtin.callback, builtin.params, builtin.help = report.callback, list(report.params), report.help
+    builtin = getattr(sys.modules.get("celery.bin.celery"), "report", None)
+    if isinstance(builtin, click.Command):
+        builtin.callback, builtin.params, builtin.help = report.callback, list(report.params), report.help

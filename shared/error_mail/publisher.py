@@ -26,9 +26,9 @@ class Publisher:
             broker_connection_timeout=TIMEOUT,
             # It would take a right to another exchange.
             task_send_sent_event=False,
-            # Nobody reads a result, so nothing here needs its store.
-            result_backend="disabled://",
         )
+        # Nobody reads a result; and what CELERY_RESULT_BACKEND names may be the host's.
+        self._app.backend_cls = "disabled://"
         self._connection: Any = None
 
     def __call__(self, item: Mapping[str, Any]) -> None:
@@ -41,7 +41,8 @@ class Publisher:
         signature = contract.report_error(**item["arguments"])
         try:
             if self._connection is None:
-                self._connection = self._app.connection_for_write()
+                # By its URL, because the host's CELERY_BROKER_WRITE_URL would win over the app's own setting.
+                self._connection = self._app.connection_for_write(self._app.conf.get("broker_write_url"))
                 self._connection.ensure_connection(max_retries=0)
             with self._app.amqp.Producer(self._connection, auto_declare=False) as producer:
                 self._app.send_task(

@@ -23,7 +23,6 @@ def worker_arguments(spec: ServiceSpec) -> list[str]:
         f"--queues={spec.name}",
         f"--pool={spec.pool}",
         f"--autoscale={most},{least}" if scales else f"--concurrency={most}",
-        "--loglevel=INFO",
         # Unique on each host, so that two workers never share a control queue.
         f"--hostname={spec.name}@%h",
         # Workers may not write to the control exchange, which both of these do.

@@ -1,6 +1,7 @@
 """Celery's Redis result store, with progress."""
 
 import json
+from typing import Any
 
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
 
@@ -29,6 +30,10 @@ return 1
 
 class RedisBackend(CeleryRedisBackend):
     """Results in Redis; see `shared.results.progress` for what it adds."""
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Nothing: Celery's own subscribes to the result before each publish, whether or not somebody will wait for it,
+        and with Redis away it blocks for 20 s. Whoever waits subscribes then, and looks at what is there already."""
 
     def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:
         """Store progress unless the task is final."""

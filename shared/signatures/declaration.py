@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 from celery import Signature
@@ -21,7 +22,7 @@ class Declaration(Generic[P, R]):
     """What a task takes and gives. Calling it checks the arguments and makes a Celery `Signature`.
 
     The signature carries its own routing, so any Celery app that is connected to the broker can publish it,
-    and `.delay()`, `.apply_async()`, `|`, `group`, `chord` and `chunks` work as for every signature.
+    and `.delay()`, `.apply_async()`, `|`, `group`, `chord` and `celery.chunks` work as for every signature.
 
     Attributes:
         name: the task's name, which is its routing key too.
@@ -167,6 +168,11 @@ def signature(name: str, *, keeps_result: bool = False) -> Callable[[Callable[P,
 
 def declarations(service: str | None = None) -> dict[str, Declaration[Any, Any]]:
     """Every declared task by its name, or those of one service."""
+    _import_all()
+    return {name: task for name, task in sorted(_declared.items()) if service in (None, task.service)}
+
+
+@cache
+def _import_all() -> None:
     for module in pkgutil.iter_modules(shared.signatures.__path__, "shared.signatures."):
         importlib.import_module(module.name)
-    return {name: task for name, task in sorted(_declared.items()) if service in (None, task.service)}

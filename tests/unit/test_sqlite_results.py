@@ -182,8 +182,8 @@ def test_processes_that_count_at_once_count_exactly(store: SqliteBackend) -> Non
 
 
 def test_processes_may_make_the_store_at_once(app: App, tmp_path: Path) -> None:
-    # Given that a worker and a client start together, on a machine where nothing is yet; several times, as it is a race
-    for attempt in range(5):
+    # Given that a worker and a client start together, on a machine where nothing is yet; many times, as it is a race
+    for attempt in range(25):
         url = f"sqlite:///{tmp_path}/new-{attempt}/results.sqlite"
         # When each opens the store and uses it
         at_once(lambda number, url=url: SqliteBackend(url, app=app).set(f"key-{number}", "1"))  # type: ignore[misc]

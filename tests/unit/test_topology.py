@@ -25,7 +25,9 @@ from shared.topology import (
 GOOD = ServiceSpec(name="painter", summary="paints")
 
 #: Every name that `validate` accepts.
-names = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True).filter(lambda name: name not in RESERVED_NAMES)
+names = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True).filter(
+    lambda name: name not in RESERVED_NAMES and not name.startswith("celery_")
+)
 
 
 def refusal(*services: ServiceSpec) -> str:
@@ -48,14 +50,18 @@ def test_a_name_that_is_no_word_of_a_routing_key_is_refused(name: str) -> None:
     assert refusal(replace(GOOD, name=name)).startswith(f"service {name!r}: a name is lower-case letters")
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
+@pytest.mark.parametrize("name", [*sorted(RESERVED_NAMES), "celery_delayed_5", "celery_delayed_delivery"])
 def test_a_name_that_the_system_uses_is_refused(name: str) -> None:
     assert refusal(replace(GOOD, name=name)).startswith(f"service {name!r}: the name is taken")
 
 
 def test_names_that_lead_to_other_queues_and_users_are_reserved() -> None:
-    # Given what RabbitMQ, Celery and we call something
-    used = {"all", "amq", "celery", "tasks", "dead", "unrouted", "beat", "flower", "cli", "rabbitmq", "redis"}
+    # Given what RabbitMQ, Redis, Celery and we call something: routing keys, queues and exchanges,
+    used = {"all", "amq", "celery", "celeryev", "tasks", "dead", "unrouted"}
+    # users of the servers,
+    used |= {"admin", "beat", "default", "flower", "guest", "monitor", "operator"}
+    # and containers and folders
+    used |= {"cli", "people", "rabbitmq", "redis", "setup", "shared"}
     # Then no service may be called so
     assert used <= RESERVED_NAMES
 
@@ -98,6 +104,22 @@ def test_services_may_call_each_other() -> None:
 @pytest.mark.parametrize("task", ["sculptor.carve", "painters.paint", "carve", ""])
 def test_scheduling_a_task_of_another_service_is_refused(task: str) -> None:
     assert f"schedules {task!r}, a task of another" in refusal(replace(GOOD, schedules=(Schedule(task, "0 0 * * *"),)))
+
+
+def test_scheduling_what_follows_in_a_service_that_is_not_called_is_refused() -> None:
+    # Given a schedule whose result goes to another service
+    schedule = Schedule("painter.paint", "0 0 * * *", then="sculptor.carve")
+    sculptor = replace(GOOD, name="sculptor")
+    # Then the service must be allowed to call that one; itself it may always
+    complaint = refusal(replace(GOOD, schedules=(schedule,)), sculptor)
+    assert "'sculptor.carve' after 'painter.paint'" in complaint and "add it to `calls`" in complaint
+    validate((replace(GOOD, schedules=(schedule,), calls=("sculptor",)), sculptor))
+    validate((replace(GOOD, schedules=(replace(schedule, then="painter.frame"),)),))
+
+
+def test_a_local_value_of_no_setting_is_refused() -> None:
+    assert "has BRUSH in `local`" in refusal(replace(GOOD, local={"BRUSH": "flat"}))
+    validate((replace(GOOD, settings=("BRUSH",), local={"BRUSH": "flat"}),))
 
 
 # --- What follows from it ---------------------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""The houses, each started once a session, and clean of faults before each test."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from testcontainers.compose import DockerCompose
+
+from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
+from tests.e2e.stand_in import StandIn
+from tests.stand_ins.github import GitHubStandIn
+from tests.stand_ins.github.dataset import find_ranking
+
+#: The variables of the compose files that name a published port.
+PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GITHUB_PORT", "MAIL_PORT")
+
+
+def _why_no_docker() -> str | None:
+    if shutil.which("docker") is None:
+        return "the docker command is not installed"
+    for needed in (["docker", "info"], ["docker", "compose", "version"]):
+        if subprocess.run(needed, capture_output=True, check=False).returncode != 0:
+            return f"`{' '.join(needed)}` fails"
+    return None
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
+    """The shipped compose file under a name, ports and volumes of its own, with the stand-in for GitHub."""
+    reason = _why_no_docker()
+    if reason is not None:
+        message = f"container tests need Docker: {reason}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    reports = tmp_path_factory.mktemp("reports")
+    token = tmp_path_factory.mktemp("secrets") / "token"
+    token.write_text(GITHUB_TOKEN)
+    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    files = ["compose.yaml"]
+    data = find_ranking()
+    if data is not None:
+        files.append("tests/e2e/real-data.yaml")
+    environ = {
+        # So that any `docker compose`, and make, means this project.
+        "COMPOSE_FILE": ":".join(files),
+        "COMPOSE_PROFILES": "offline",
+        "COMPOSE_PROJECT_NAME": f"taskhouse-test-{os.getpid()}",
+        "TAG": "test",
+        "REPORTS_DIR": str(reports),
+        "GITHUB_API_URL": "http://github:8080",
+        "GITHUB_DATA": str(data),
+        "GITHUB_TOKEN_FILE": str(token),
+        **{name: str(port) for name, port in ports.items()},
+    }
+    patch = pytest.MonkeyPatch()
+    for name, value in environ.items():
+        patch.setenv(name, value)
+    compose = DockerCompose(ROOT, compose_file_name=files, build=True, profiles=["offline"])
+    try:
+        subprocess.run(["docker", "compose", "--profile", "tools", "build", "--quiet", "cli"], cwd=ROOT, check=True)
+        with compose:
+            yield ComposeHouse(StandIn(f"http://127.0.0.1:{ports['GITHUB_PORT']}"), reports, ports)
+    finally:
+        patch.undo()
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHouse]:
+    """This machine alone, with the stand-in for GitHub."""
+    with GitHubStandIn() as github:
+        yield EmbeddedHouse(StandIn(github.url), tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture(params=["embedded", pytest.param("cluster", marks=pytest.mark.containers)])
+def house(request: pytest.FixtureRequest) -> House:
+    """Each scenario is played in both houses, with a GitHub that does nothing wrong yet."""
+    chosen: House = request.getfixturevalue(request.param)
+    chosen.github.reset()
+    return chosen
+
+
+@pytest.fixture
+def compose(cluster: ComposeHouse) -> ComposeHouse:
+    """The cluster, for what only it can show."""
+    cluster.github.reset()
+    return cluster

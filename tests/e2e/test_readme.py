@@ -1,0 +1,65 @@
+"""The README's commands, word for word."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.e2e.houses import ROOT, ComposeHouse
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = [line for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S) for line in block.splitlines()]
+IN_TABLES = re.findall(r"^\| `((?:make|docker compose) [^`]+)` \|", README, re.M)
+#: The first is this very run; the second ends every run; the third would never end by itself.
+ELSEWHERE = {"make test", "docker compose down", "make logs SERVICE=reporter"}
+COMMANDS = [command for command in [*BLOCKS, *IN_TABLES] if command not in ELSEWHERE]
+
+
+def run(command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_readme_has_commands() -> None:
+    assert set(BLOCKS) > ELSEWHERE - {"make logs SERVICE=reporter"}
+    assert set(ELSEWHERE) <= {*BLOCKS, *IN_TABLES}
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_does_what_it_says(compose: ComposeHouse, command: str) -> None:
+    # Given the cluster, whose name, ports and stand-in for GitHub stand in the environment
+    # When somebody types what the README says
+    done = run(command)
+
+    # Then it works
+    assert done.returncode == 0, done.stderr
+    if "report --period" in command or command == "make demo":
+        assert done.stdout.strip().splitlines()[-1].endswith(".csv")
+    if "--scale" in command:
+        assert len(compose.containers("reporter")) == 3
+        compose.compose("up", "-d", "--wait", "--no-recreate", "--scale", "reporter=1")
+
+
+@pytest.mark.containers
+def test_make_has_the_cluster_at_hand(compose: ComposeHouse) -> None:
+    # When an operator scales a pool, asks for a report and looks at the logs with make
+    try:
+        assert run("make scale SERVICE=reporter N=2").returncode == 0
+        assert len(compose.containers("reporter")) == 2
+        assert run("make report PERIOD=week").stdout.strip().endswith(".csv")
+    finally:
+        assert run("make scale SERVICE=reporter N=1").returncode == 0
+    logs = run("timeout 5 make logs SERVICE=reporter").stdout
+
+    # Then it is done
+    assert "reporter.build_report" in logs
