@@ -217,6 +217,7 @@ def test_these_names_are_not(name: str) -> None:
         ("{'token': 'hunter2', 'b': 1}", f"{{'token': {MASK}, 'b': 1}}"),
         ('{"api_key":"hunter2"}', f'{{"api_key":{MASK}}}'),
         ("secret = 'two words'", f"secret = {MASK}"),
+        ("secret = &quot;in HTML&quot;;", f"secret = {MASK};"),
         ("Authorization: Bearer abc.def-ghi", f"Authorization: Bearer {MASK}"),
         ("amqp://ann:hunter2@host/", f"amqp://ann:{MASK}@host/"),
         ("if auth_mode == 'basic':", "if auth_mode == 'basic':"),
