@@ -1,7 +1,6 @@
 """kill -9 with RabbitMQ, Redis and a prefork pool: the broker itself gives the message to the next."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,79 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from testcontainers.core.config import testcontainers_config
-from testcontainers.core.container import DockerContainer
 
-from shared import setup
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.render.worker import worker_arguments
 from shared.signatures import mailer as contract
 from shared.signatures.mailer import Kind
 from shared.topology import dead_letter_queue, service
-from tests.mail.conftest import OwnRedis
+from tests.mail.conftest import OwnBroker, OwnRedis
 from tests.mail.waiting import eventually
 from tests.stand_ins.smtp import Act, Session, SmtpStandIn
 
 pytestmark = pytest.mark.containers
 
-ROOT = Path(__file__).resolve().parents[2]
 ANN = "ann@example.org"
 DEAD = dead_letter_queue("mailer")
-
-
-@pytest.fixture(scope="module")
-def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every user's passwords, and the broker's definitions."""
-    folder = tmp_path_factory.mktemp("secrets")
-    setup.prepare(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def broker(secrets: Path) -> Iterator[str]:
-    """RabbitMQ with the shipped definitions; gives host and port."""
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        message = "container tests need Docker"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    # Its helper that removes what is left is an image more; the block below removes the container.
-    testcontainers_config.ryuk_disabled = True
-    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
-    container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
-    container.with_volume_mapping(
-        str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
-    )
-    with container:
-        check = "rabbitmq-diagnostics -q check_port_connectivity"
-        eventually(lambda: container.exec(check).exit_code == 0, patience=120)
-        yield f"{container.get_container_host_ip()}:{container.get_exposed_port(5672)}"
 
 
 class Cluster:
     """The mailer's worker on this machine, beside a real broker and a real Redis."""
 
-    def __init__(self, broker: str, redis: OwnRedis, secrets: Path, smtp: SmtpStandIn, folder: Path) -> None:
-        self._redis, self._broker, self._secrets = redis, broker, secrets
+    def __init__(self, broker: OwnBroker, redis: OwnRedis, smtp: SmtpStandIn, folder: Path) -> None:
         self._environ = {
             **os.environ,
-            **self._of("mailer"),
+            **broker.user("mailer", redis),
             "SMTP_URL": smtp.url,
             "SMTP_TIMEOUT": "1",
             "MAIL_LEASE": "1.5",
             "REPORTS_URL": str(folder / "reports"),
+            # What it counts by itself while Redis is away lies there.
+            "TMPDIR": str(folder),
         }
         self.log = folder / "worker.log"
-        self.app: App = create_app(settings=Settings.load(self._of("operator")), current=False)
+        self.app: App = create_app(settings=Settings.load(broker.user("operator", redis)), current=False)
         self._workers: list[subprocess.Popen[bytes]] = []
-
-    def _of(self, user: str) -> dict[str, str]:
-        return {
-            "BROKER_URL": f"amqp://{user}@{self._broker}//",
-            "BROKER_PASSWORD_FILE": str(self._secrets / user / "broker_password"),
-            "REDIS_URL": self._redis.url,
-        }
 
     def start(self) -> None:
         """One more worker."""
@@ -129,9 +89,9 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(broker: str, redis: OwnRedis, secrets: Path, smtp: SmtpStandIn, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(broker: OwnBroker, redis: OwnRedis, smtp: SmtpStandIn, tmp_path: Path) -> Iterator[Cluster]:
     """With one worker."""
-    cluster = Cluster(broker, redis, secrets, smtp, tmp_path)
+    cluster = Cluster(broker, redis, smtp, tmp_path)
     try:
         cluster.start()
         yield cluster
