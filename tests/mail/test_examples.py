@@ -134,6 +134,37 @@ def test_djangos_html_report_has_no_secrets_either(
         assert secret not in everything(mail)
 
 
+def test_a_500_of_fastapi_arrives_too(
+    smtp: SmtpStandIn, start_worker: Callable[..., MailerWorker], tmp_path: Path
+) -> None:
+    for needed in ("fastapi", "uvicorn"):
+        pytest.importorskip(needed)
+    # Given an application whose server logs what it did not expect, without the request
+    (tmp_path / "shop.py").write_text(
+        "from logging.config import dictConfig\n"
+        "from fastapi import FastAPI, Request\n"
+        "dictConfig({'version': 1, 'disable_existing_loggers': False,\n"
+        "  'handlers': {'mail': {'class': 'shared.error_mail.ErrorMailHandler', 'level': 'ERROR'}},\n"
+        "  'loggers': {'uvicorn.error': {'handlers': ['mail']}}})\n"
+        "app = FastAPI()\n"
+        "@app.get('/')\n"
+        "async def index(): return 'open'\n"
+        "@app.post('/pay')\n"
+        "async def pay(request: Request):\n"
+        "    body = await request.body()\n"
+        "    return 100 / (len(body) * 0)\n"
+    )
+    start_worker()
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(tmp_path), "--port", "PORT", "shop:app"]
+    with running(command, {"LOCAL_DIR": str(tmp_path / "house")}) as url:
+        # When it breaks
+        assert pay(url) == 500
+        mail = smtp.wait_for_mails(1)[0]
+    # Then the administrators have it, with the request that the server was called with
+    assert "ZeroDivisionError" in mail.message["Subject"] and "POST /pay?token=" in mail.text
+    assert PASSWORD not in everything(mail) and CARD not in everything(mail)
+
+
 @PROGRAMS
 def test_equal_errors_of_a_program_are_one_mail(
     smtp: SmtpStandIn, start_worker: Callable[..., MailerWorker], tmp_path: Path, command: list[str]
