@@ -13,7 +13,7 @@ _WORD = (
     r"signature|card|cvv|iban"
 )
 _NAME = re.compile(rf"{_WORD}|[_-]key\b|^pin$", re.IGNORECASE)
-_QUOTED = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
+_QUOTED = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|&quot;.*?&quot;|&#x27;.*?&#x27;"
 #: `password=x`, `password = 'x'`, `'password': 'x'`.
 _ASSIGNED = re.compile(
     rf"(?P<name>[\w-]*(?:{_WORD}|[_-]key)[\w-]*)(?P<sign>\s*=(?!=)\s*|['\"]\s*:\s*)(?P<value>{_QUOTED}|[^\s'\"&,;)}}\]]+)",

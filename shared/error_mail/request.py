@@ -44,7 +44,7 @@ class Request:
 
 def find(record: logging.LogRecord) -> Request | None:
     """The request of `record`, or None: then it has none, or keeps it to itself."""
-    for look in (_django, _flask, _server):
+    for look in (_django, _attached, _flask, _server):
         try:
             found = look(record)
         except Exception:  # a half-read body, a closed context: the report is worth more than its request
@@ -60,6 +60,15 @@ def _django(record: logging.LogRecord) -> Request | None:
         return None
     form = [(name, value) for name, values in request.POST.lists() for value in values]
     return Request(str(request.method), request.get_full_path(), list(request.headers.items()), form)
+
+
+def _attached(record: logging.LogRecord) -> Request | None:
+    """What a program of its own gave to its logger: `extra={"request": …}` with a method, a path and headers."""
+    request: Any = getattr(record, "request", None)
+    if not all(hasattr(request, name) for name in ("method", "path", "headers")):
+        return None
+    query = getattr(request, "query", "")
+    return Request(request.method, f"{request.path}?{query}" if query else request.path, list(request.headers.items()))
 
 
 def _flask(record: logging.LogRecord) -> Request | None:

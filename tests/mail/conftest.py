@@ -12,6 +12,8 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError
 from redis.retry import Retry
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
 
 from services.mailer.ledger import Ledger
 from services.mailer.ledger_redis import RedisLedger
@@ -19,10 +21,13 @@ from services.mailer.ledger_sqlite import SqliteLedger
 from services.mailer.storm import Storm
 from services.mailer.storm_redis import RedisStorm
 from services.mailer.storm_sqlite import SqliteStorm
+from shared import setup
 from shared.config import Settings
 from tests.mail.waiting import eventually
 from tests.mail.worker import MailerWorker, publisher
 from tests.stand_ins.smtp import SmtpStandIn
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +116,54 @@ def redis(redis_server: OwnRedis) -> OwnRedis:
     """An empty Redis."""
     redis_server.client.flushall()
     return redis_server
+
+
+class OwnBroker:
+    """RabbitMQ with the shipped definitions, for this test session."""
+
+    def __init__(self, container: DockerContainer, secrets: Path) -> None:
+        self._container = container
+        self._secrets = secrets
+
+    def user(self, name: str, redis: OwnRedis) -> dict[str, str]:
+        """The settings of somebody who logs in as `name`."""
+        host, port = self._container.get_container_host_ip(), self._container.get_exposed_port(5672)
+        return {
+            "BROKER_URL": f"amqp://{name}@{host}:{port}//",
+            "BROKER_PASSWORD_FILE": str(self._secrets / name / "broker_password"),
+            "REDIS_URL": redis.url,
+        }
+
+    def freeze(self) -> None:
+        """It keeps its connections, and says nothing any more."""
+        self._container.get_wrapped_container().pause()
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        self._container.get_wrapped_container().unpause()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    """Started once; a laptop without Docker skips what needs it."""
+    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
+        message = "container tests need Docker"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    secrets = tmp_path_factory.mktemp("secrets")
+    setup.prepare(secrets)
+    # Its helper that removes what is left is an image more; the block below removes the container.
+    testcontainers_config.ryuk_disabled = True
+    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
+    container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
+    container.with_volume_mapping(
+        str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
+    )
+    with container:
+        check = "rabbitmq-diagnostics -q check_port_connectivity"
+        eventually(lambda: container.exec(check).exit_code == 0, patience=120)
+        yield OwnBroker(container, secrets)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from shared.app import App, queue
 from shared.config import Settings
 from shared.error_mail import ErrorMailHandler
 from shared.topology import service
-from tests.mail.waiting import eventually
+from tests.mail.waiting import PATIENCE, eventually
 from tests.mail.worker import publisher
 
 #: Seconds that a request may be held, as promised.
@@ -259,10 +260,10 @@ def test_a_record_that_cannot_be_told_raises_nothing(
     log.handle(record)
 
 
-def _in_child(log: logging.Logger, number: int) -> None:
+def _in_child(log: logging.Logger, number: int, seen: Event) -> None:
     fail(log, number)
-    for handler in log.handlers:
-        handler.close()
+    # It goes on, as a server's child does; then it ends at once, and nothing is tidied up.
+    seen.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("parent_first", [True, False])
@@ -275,15 +276,20 @@ def test_every_process_of_a_server_that_forks_reports_its_own(
         fail(log, 0)
         eventually(lambda: len(mailbox.reports()) == 1)
     # When its children and it itself have errors
-    children = [multiprocessing.get_context("fork").Process(target=_in_child, args=(log, n)) for n in (1, 2, 3)]
+    forks = multiprocessing.get_context("fork")
+    seen = forks.Event()
+    children = [forks.Process(target=_in_child, args=(log, number, seen)) for number in (1, 2, 3)]
     for child in children:
         child.start()
-    for child in children:
-        child.join(30)
     fail(log, 4)
     # Then each of them arrives once
     expected = {f"[shop] ValueError: fault {number}" for number in ([0] if parent_first else []) + [1, 2, 3, 4]}
-    eventually(lambda: len(mailbox.reports()) >= len(expected))
+    try:
+        eventually(lambda: len(mailbox.reports()) >= len(expected))
+    finally:
+        seen.set()
+        for child in children:
+            child.join()
     assert sorted(report["subject"] for report in mailbox.reports()) == sorted(expected)
 
 

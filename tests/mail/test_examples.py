@@ -103,19 +103,65 @@ def test_djangos_html_report_has_no_secrets_either(
     (project / "long").mkdir(parents=True)
     (project / "long" / "__init__.py").touch()
     (project / "long" / "settings.py").write_text(
-        "from shop.settings import *\nLOGGING['handlers']['mail_admins']['include_html'] = True\n"
+        "from shop.settings import *\n"
+        "ROOT_URLCONF = 'long.urls'\n"
+        "LOGGING['handlers']['mail_admins']['include_html'] = True\n"
+    )
+    # And a view that has a secret of its own, one in its source, and the user's in the exception's text
+    (project / "long" / "urls.py").write_text(
+        "import os\n"
+        "from django.urls import path\n"
+        "from shop.urls import index\n"
+        "def pay(request):\n"
+        "    vault_key = os.environ['VAULT_TOKEN']\n"
+        "    api_key = 'key-in-the-source'\n"
+        "    raise ValueError('no money at ' + request.POST['card'] + ' of ' + request.POST['password'])\n"
+        "urlpatterns = [path('', index), path('pay', pay)]\n"
     )
     start_worker()
     environ = {
         "LOCAL_DIR": str(tmp_path / "house"),
         "DJANGO_SETTINGS_MODULE": "long.settings",
         "PYTHONPATH": f"{ROOT}:{project}",
+        "VAULT_TOKEN": "key-from-the-vault",
     }
     with running(DJANGO, environ) as url:
         assert pay(url) == 500
         mail = smtp.wait_for_mails(1)[0]
     html = mail.message.get_body(("html",))
-    assert html is not None and "ZeroDivisionError" in html.get_content()
+    assert html is not None and "ValueError" in html.get_content()
+    for secret in (PASSWORD, CARD, "key-from-the-vault", "key-in-the-source"):
+        assert secret not in everything(mail)
+
+
+def test_a_500_of_fastapi_arrives_too(
+    smtp: SmtpStandIn, start_worker: Callable[..., MailerWorker], tmp_path: Path
+) -> None:
+    for needed in ("fastapi", "uvicorn"):
+        pytest.importorskip(needed)
+    # Given an application whose server logs what it did not expect, without the request
+    (tmp_path / "shop.py").write_text(
+        "from logging.config import dictConfig\n"
+        "from fastapi import FastAPI, Request\n"
+        "dictConfig({'version': 1, 'disable_existing_loggers': False,\n"
+        "  'handlers': {'mail': {'class': 'shared.error_mail.ErrorMailHandler', 'level': 'ERROR'}},\n"
+        "  'loggers': {'uvicorn.error': {'handlers': ['mail']}}})\n"
+        "app = FastAPI()\n"
+        "@app.get('/')\n"
+        "async def index(): return 'open'\n"
+        "@app.post('/pay')\n"
+        "async def pay(request: Request):\n"
+        "    body = await request.body()\n"
+        "    return 100 / (len(body) * 0)\n"
+    )
+    start_worker()
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(tmp_path), "--port", "PORT", "shop:app"]
+    with running(command, {"LOCAL_DIR": str(tmp_path / "house")}) as url:
+        # When it breaks
+        assert pay(url) == 500
+        mail = smtp.wait_for_mails(1)[0]
+    # Then the administrators have it, with the request that the server was called with
+    assert "ZeroDivisionError" in mail.message["Subject"] and "POST /pay?token=" in mail.text
     assert PASSWORD not in everything(mail) and CARD not in everything(mail)
 
 

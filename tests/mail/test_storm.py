@@ -135,6 +135,17 @@ class TestGuard:
         assert sum(line.count for line in held) == 48 and len(held) == 5
         assert local.take("1h", "any") == []
 
+    def test_what_was_counted_here_is_told_by_another_container(self, redis: OwnRedis, tmp_path: Path) -> None:
+        # Given a worker that counted by itself while Redis was away
+        main, local = RedisStorm(redis.client), SqliteStorm(tmp_path / "storm.sqlite")
+        lost = Guard(RedisStorm(redis_client(port=1)), local, WIDE)
+        assert [lost.admit(report(f"t{n}"), NOW) for n in range(5)] == [True] + [False] * 4
+        # When it finds Redis again, and another worker writes the digest
+        Guard(main, local, WIDE).admit(report("other", "another fault"), NOW)
+        other = Guard(main, SqliteStorm(tmp_path / "other.sqlite"), WIDE)
+        # Then the digest has what the first one held back
+        assert [line.count for line in other.take("1h", "digest")] == [4]
+
     def test_a_redis_that_is_silent_does_not_hold_up_a_storm(self, tmp_path: Path) -> None:
         # Given a Redis that takes connections and says nothing
         with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -217,6 +218,7 @@ def test_these_names_are_not(name: str) -> None:
         ("{'token': 'hunter2', 'b': 1}", f"{{'token': {MASK}, 'b': 1}}"),
         ('{"api_key":"hunter2"}', f'{{"api_key":{MASK}}}'),
         ("secret = 'two words'", f"secret = {MASK}"),
+        ("secret = &quot;in HTML&quot;;", f"secret = {MASK};"),
         ("Authorization: Bearer abc.def-ghi", f"Authorization: Bearer {MASK}"),
         ("amqp://ann:hunter2@host/", f"amqp://ann:{MASK}@host/"),
         ("if auth_mode == 'basic':", "if auth_mode == 'basic':"),
@@ -229,6 +231,21 @@ def test_a_secret_beside_its_name_is_masked_in_any_text(text: str, clean: str) -
 
 
 # --- Where the request comes from -------------------------------------------------------------------------------------
+
+
+def test_a_request_that_a_program_gave_to_its_logger_is_told() -> None:
+    @dataclass
+    class Info:
+        method: str
+        path: str
+        query: str
+        headers: dict[str, str]
+
+    record = record_of(divide)
+    record.request = Info("GET", "/report-error", "a=1", {"host": "shop.test"})
+    told = build(record, "shop")
+    assert told["subject"].endswith("(GET /report-error)")
+    assert "GET /report-error?a=1\nhost: shop.test" in told["message"]
 
 
 def test_an_asgi_server_is_asked_through_the_traceback() -> None:
