@@ -123,7 +123,10 @@ class PublisherSpec:
 
 PUBLISHERS: tuple[PublisherSpec, ...] = (
     PublisherSpec(
-        name="gateway", summary="HTTP and a web page: submits, shows progress, serves reports", calls=("reporter",)
+        name="gateway",
+        summary="HTTP and a web page: submits, shows progress, serves reports",
+        # The mailer for the reports of its own errors.
+        calls=("reporter", "mailer"),
     ),
 )
 
