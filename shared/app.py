@@ -74,8 +74,12 @@ class App(Celery):
         return super().send_task(name, args, kwargs, **options)
 
 
-def create_app(name: str | None = None, *, settings: Settings | None = None) -> App:
+def create_app(name: str | None = None, *, settings: Settings | None = None, current: bool = True) -> App:
     """The app of the service called `name`, or of a publisher.
+
+    Args:
+        current: whether it becomes Celery's current app. A guest in another program, which may have a Celery of its
+            own, leaves that program's app and environment alone.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -91,12 +95,9 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
         # Under the `celery` command the message is for a person, who has no use for a stack.
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
-    for name_of_celery in _CELERYS_OWN_URLS:
-        os.environ.pop(name_of_celery, None)
-    for command in ("WORKER", "BEAT"):
-        # Where the command line does not say --loglevel.
-        os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
-    app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=True)
+    if current:
+        _prepare_environment(settings)
+    app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=current)
     app.settings = settings
     app.spec = spec
     app.conf.update(_common(settings, spec))
@@ -110,6 +111,14 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
     if spec is not None and settings.health_file is not None:
         app.steps["consumer"].add(HealthFile)
     return app
+
+
+def _prepare_environment(settings: Settings) -> None:
+    for name in _CELERYS_OWN_URLS:
+        os.environ.pop(name, None)
+    for command in ("WORKER", "BEAT"):
+        # Where the command line does not say --loglevel.
+        os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
 
 
 def queue(spec: ServiceSpec, *, declared_ahead: bool) -> Queue:
@@ -187,7 +196,11 @@ def _schedule() -> dict[str, Any]:
             "schedule": crontab.from_string(schedule.crontab),
             "kwargs": known[schedule.task](**schedule.kwargs).kwargs,
             # Nobody waits for a tick's result. One that its service did not take in time makes room for the next.
-            "options": {"ignore_result": True, "expires": schedule.expires},
+            "options": {
+                "ignore_result": True,
+                "expires": schedule.expires,
+                **({"link": [known[schedule.then].s()]} if schedule.then else {}),
+            },
         }
         for spec in SERVICES
         for schedule in spec.schedules
@@ -242,6 +255,9 @@ def _embedded(settings: Settings) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     return {
         "broker_url": f"{transport.SCHEME}://",
+        # Where these are set, CELERY_BROKER_URL, which may be another program's, says nothing.
+        "broker_read_url": f"{transport.SCHEME}://",
+        "broker_write_url": f"{transport.SCHEME}://",
         "broker_transport_options": {
             "data_folder_in": str(messages),
             "data_folder_out": str(messages),

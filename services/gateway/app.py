@@ -71,5 +71,5 @@ def build(settings: GatewaySettings) -> FastAPI:
     app.include_router(health.router)
     page.mount(app)
     problem.install(app)
-    logs.configure(settings.log_level)
+    logs.configure(settings)
     return app

@@ -109,6 +109,20 @@ def test_the_inbox_is_one_click_away_where_there_is_one(here: Served, visit: Vis
         expect(page.locator("#inbox")).to_be_hidden()
 
 
+@pytest.mark.containers
+def test_the_report_of_an_error_is_in_the_inbox_one_click_away(cluster_page: Served, visit: Visit) -> None:
+    # Given the page of the cluster
+    page = visit(cluster_page.url)
+
+    # When something is broken on purpose, and the reader looks into the inbox
+    page.get_by_role("button", name="Break something").click()
+    expect(page.locator("#broken")).to_contain_text("on its way to the inbox")
+    page.goto(str(page.get_by_role("link", name="Open the inbox").get_attribute("href")))
+
+    # Then the report is there a moment later
+    expect(page.get_by_text("ZeroDivisionError").first).to_be_visible(timeout=PATIENCE)
+
+
 # --- What does not go well --------------------------------------------------------------------------------------------
 
 

