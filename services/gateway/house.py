@@ -9,7 +9,7 @@ from services.gateway.broker import Publisher
 from services.gateway.catalogue import Catalogue
 from services.gateway.events import Watchers
 from services.gateway.looks import Looks
-from services.gateway.results import PublisherRedisBackend, Results
+from services.gateway.results import Results
 from services.gateway.settings import GatewaySettings
 from shared.app import App, create_app
 from shared.storage import Storage
@@ -51,9 +51,7 @@ def celery_app(settings: GatewaySettings) -> App:
     # A second message for each task: it can fail when the task itself is already on its way.
     ours: dict[str, Any] = {"task_send_sent_event": False}
     if not settings.embedded:
-        store = f"{PublisherRedisBackend.__module__}:{PublisherRedisBackend.__qualname__}"
         ours |= {
-            "result_backend": f"{store}+{settings.redis_location()}",
             "redis_socket_connect_timeout": 0.5,
             "redis_socket_timeout": 0.8,
             # Nobody reads a publisher's connection while it is idle; TCP keepalive holds it open.

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from shared.errors import Error
 from shared.results import submitted
-from shared.results.redis import RedisBackend
 
 T = TypeVar("T")
 
@@ -24,15 +21,6 @@ THREADS = 8
 
 class ResultsAway(Error):
     """The result store does not answer."""
-
-
-class PublisherRedisBackend(RedisBackend):
-    """Redis for who answers at once, if only that it is away."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Once more at once, for a kept connection that the server closed; redis-py's own backoff takes seconds.
-        self.connparams["retry"] = Retry(NoBackoff(), 1)
 
 
 class Results:

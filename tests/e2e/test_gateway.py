@@ -225,3 +225,13 @@ def test_with_redis_paused_so_too(compose: ComposeHouse, site: Site) -> None:
         problem(timed(site, "GET", answer.json()["links"]["self"]), 503, "results-away")
     until(lambda: site.get(answer.json()["links"]["self"]).status_code == 200, RETURN)
     assert finished(site, answer.json()["id"])["state"] == "SUCCESS"
+
+
+def test_a_redis_that_was_started_anew_is_used_at_once(compose: ComposeHouse, site: Site) -> None:
+    # Given a gateway that holds connections to a Redis that is gone
+    problem(site.get("/tasks/nobody"), 404, "unknown-task")
+    with stopped(compose, "redis"):
+        pass
+    until(lambda: "PONG" in compose.compose("exec", "-T", "redis", "redis-cli", "ping").stdout, RETURN)
+    # Then the first question to the new one is answered
+    problem(site.get("/tasks/nobody"), 404, "unknown-task")

@@ -179,7 +179,7 @@ def test_askers_of_one_moment_share_one_look(site: Site, store: Any, reads: list
     progress.tell(store, "t1", "fetch", 1, 2)
     reads.clear()
     with ThreadPoolExecutor(20) as askers:
-        answers = list(askers.map(lambda _: httpx.get(f"{site.url}/tasks/t1").json()["state"], range(60)))
+        answers = list(askers.map(lambda _: site.get("/tasks/t1").json()["state"], range(60)))
     assert answers == ["PROGRESS"] * 60
     assert len(reads) <= 20
 
