@@ -28,8 +28,11 @@ appendfsync everysec
 maxmemory 384mb
 # Results expire by themselves; locks and schedules must not be thrown out to make room.
 maxmemory-policy volatile-ttl
+# Nobody is let in without a name. The rights are for Redis itself: at a start it runs its file as this user, and what
+# the user may not do would be lost.
+user default off ~* &* +@all
 # Anybody may ask whether the server is alive, and nothing else.
-user default on nopass resetkeys resetchannels -@all +ping
+user health on nopass resetkeys resetchannels -@all +ping
 {users}
 """
 _FLOWER = """\

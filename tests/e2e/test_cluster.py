@@ -142,6 +142,25 @@ def test_the_midnight_tick_makes_one_report_though_two_beats_run(compose: Compos
         compose.compose(*up, "beat=1")
 
 
+def test_the_schedule_survives_a_restart_of_redis(compose: ComposeHouse) -> None:
+    # Given the schedule that beat stored
+    listed = (
+        "from shared.app import app\n"
+        "from redbeat.schedulers import ensure_conf, get_redis\n"
+        "ensure_conf(app)\n"
+        "print(sorted(key for key in get_redis(app).scan_iter('redbeat:*@*')))\n"
+    )
+    before = compose.compose("exec", "-T", "beat", "python", "-c", listed).stdout
+    assert "reporter.produce_report@" in before
+
+    # When Redis is stopped and started
+    assert compose.compose("restart", "--no-deps", "redis").returncode == 0
+    until("Redis answers", lambda: compose.compose("exec", "-T", "beat", "python", "-c", listed).returncode == 0)
+
+    # Then it is as it was: what Redis reads from its file, it may also run
+    assert compose.compose("exec", "-T", "beat", "python", "-c", listed).stdout == before
+
+
 def test_a_program_can_wait_for_a_result(compose: ComposeHouse) -> None:
     # When a program outside the workers publishes a task and waits for what it gives
     script = (

@@ -232,6 +232,12 @@ def test_a_redis_that_was_started_anew_is_used_at_once(compose: ComposeHouse, si
     problem(site.get("/tasks/nobody"), 404, "unknown-task")
     with stopped(compose, "redis"):
         pass
-    until(lambda: "PONG" in compose.compose("exec", "-T", "redis", "redis-cli", "ping").stdout, RETURN)
+    until(
+        lambda: (
+            "PONG"
+            in compose.compose("exec", "-T", "redis", "redis-cli", "--user", "health", "--pass", "any", "ping").stdout
+        ),
+        RETURN,
+    )
     # Then the first question to the new one is answered
     problem(site.get("/tasks/nobody"), 404, "unknown-task")

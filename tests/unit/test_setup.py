@@ -53,7 +53,8 @@ def test_the_servers_are_given_hashes_only(tmp_path: Path) -> None:
     assert not [password for password in passwords if password in definitions or password in redis]
     assert all(user["password_hash"] for user in json.loads(definitions)["users"])
     # And in Redis nobody without a name may do anything but ask whether it is alive
-    assert "user default on nopass resetkeys resetchannels -@all +ping" in redis.splitlines()
+    assert "user default off ~* &* +@all" in redis.splitlines()
+    assert "user health on nopass resetkeys resetchannels -@all +ping" in redis.splitlines()
     for owner in setup.OWNERS:
         assert f"user {owner} on #" in redis
 
