@@ -50,7 +50,7 @@ base-images: ## have every base image: what is there, else pulled, else built fr
 	@$(PYTHON) compose/base-images/build.py
 
 ##@ Work on it
-.PHONY: test lint topology lock
+.PHONY: test lint topology lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
 	@$(VENV)/bin/pytest $(PYTEST)
 
@@ -59,6 +59,9 @@ lint: $(VENV)/ready ## style, types, who imports whom
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy shared services tests examples
 	@$(VENV)/bin/lint-imports --no-logo
+
+screenshots: $(VENV)/ready ## take the page's pictures for the README, with Chromium
+	@SCREENSHOTS=docs/images $(VENV)/bin/pytest -q tests/browser/test_screenshots.py
 
 topology: $(VENV)/ready ## write the files that follow from shared/topology.py
 	@$(VENV)/bin/celery -A shared.app topology render

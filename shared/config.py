@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import (
@@ -116,7 +116,7 @@ class Settings(BaseModel):
         return self
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+    def load(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """The settings that `environ` and the files that it names give.
 
         An empty variable counts as absent, because compose and shells cannot leave one out.

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from shared.render.definitions import definitions, dump, password_hash
 from shared.render.permissions import ADMIN, BEAT, FLOWER, MONITOR, OPERATOR
-from shared.topology import SERVICES
+from shared.topology import PUBLISHERS, SERVICES
 
 #: 32 characters of 6 bits each.
 PASSWORD_BYTES = 24
 #: Whoever has an app of ours, and so a user on both servers.
-OWNERS = (*(spec.name for spec in SERVICES), BEAT, FLOWER, OPERATOR)
+OWNERS = (*(spec.name for spec in SERVICES), *(spec.name for spec in PUBLISHERS), BEAT, FLOWER, OPERATOR)
 
 _REDIS = """\
 # Written at each start; the passwords themselves are not in it.

@@ -5,7 +5,9 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,19 @@ class StoredFile:
     url: str
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as a listing shows it.
+
+    Attributes:
+        bytes: its size.
+        modified: when it was written, in seconds since the epoch; 0 where its file system does not tell.
+    """
+
+    bytes: int
+    modified: float
 
 
 class Storage:
@@ -109,9 +124,26 @@ class Storage:
             return None
         return int(known["size"]) if known["type"] == "file" else None
 
+    def listing(self) -> dict[str, Entry]:
+        """Every file by its name. Hidden ones are left out: a file that is being written has such a name.
+
+        Raises:
+            OSError: the storage cannot be listed. One that nobody has written to yet is empty.
+        """
+        found = _walk(self._folder) if self._folder is not None else self._find()
+        return {name: entry for name, entry in found if not any(part.startswith(".") for part in name.split("/"))}
+
     def url_of(self, name: str) -> str:
         """Where `name` is, or would be, as an absolute fsspec URL. Raises BadName."""
         return str(self._files.unstrip_protocol(self._key(name)))
+
+    def _find(self) -> Iterator[tuple[str, Entry]]:
+        try:
+            known = self._files.find(self._root, detail=True)
+        except FileNotFoundError:
+            return
+        for path, info in known.items():
+            yield str(path)[len(self._root) :].lstrip("/"), Entry(int(info["size"] or 0), _modified(info))
 
     @staticmethod
     def _open(url: str) -> tuple[Any, str]:
@@ -178,6 +210,36 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Entry]]:
+    """Regular files below `folder`, without following a link out of it."""
+    for parent, folders, files in os.walk(folder, onerror=_raise_unless_missing):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(parent, name)
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue  # removed, or renamed, since its folder was read
+            if stat.S_ISREG(status.st_mode):
+                yield path.relative_to(folder).as_posix(), Entry(status.st_size, status.st_mtime)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _modified(info: Mapping[str, Any]) -> float:
+    # Each file system of fsspec has its own word for it.
+    for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return 0.0
 
 
 def _size(path: Path) -> int | None:

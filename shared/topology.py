@@ -32,8 +32,8 @@ DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default flower github guest monitor operator people rabbitmq redis "
-    "setup shared tasks unrouted".split()
+    "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq "
+    "redis setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -105,6 +105,30 @@ class ServiceSpec:
         """What `celery -A` takes to start its worker."""
         return f"services.{self.name}.app"
 
+
+@dataclass(frozen=True)
+class PublisherSpec:
+    """Who submits tasks and runs none: it has a broker user and an image, but no queue.
+
+    Attributes:
+        name: of its image and its broker user.
+        summary: one line for people.
+        calls: services whose tasks it publishes.
+    """
+
+    name: str
+    summary: str
+    calls: tuple[str, ...]
+
+
+PUBLISHERS: tuple[PublisherSpec, ...] = (
+    PublisherSpec(
+        name="gateway",
+        summary="HTTP and a web page: submits, shows progress, serves reports",
+        # The mailer for the reports of its own errors.
+        calls=("reporter", "mailer"),
+    ),
+)
 
 SERVICES: tuple[ServiceSpec, ...] = (
     ServiceSpec(

@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shared.topology import DELAY_BITS, SERVICES, TASKS_EXCHANGE, ServiceSpec, dead_letter_queue, delay_level
+from shared.topology import (
+    DELAY_BITS,
+    PUBLISHERS,
+    SERVICES,
+    TASKS_EXCHANGE,
+    ServiceSpec,
+    dead_letter_queue,
+    delay_level,
+)
 
 #: Celery's fan-out of control commands to every worker: whoever writes to it can shut them all down.
 CONTROL_EXCHANGE = "celery.pidbox"
@@ -49,6 +57,7 @@ def users(services: Iterable[ServiceSpec] = SERVICES) -> tuple[User, ...]:
     replies = r".+\.reply\.celery\.pidbox"
     return (
         *(_worker(spec) for spec in services),
+        *(User(spec.name, write=_any(TASKS_EXCHANGE), calls=spec.calls) for spec in PUBLISHERS),
         User(
             BEAT,
             write=_any(TASKS_EXCHANGE, EVENT_EXCHANGE),

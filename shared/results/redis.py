@@ -5,6 +5,7 @@ from typing import Any
 
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
 
+from shared.results import submitted
 from shared.results.progress import FINAL_STATES, meta
 
 # One step on the server, so that a late page cannot overwrite the failure, or the answer, of the whole.
@@ -27,9 +28,17 @@ redis.call('PUBLISH', task, meta)
 return 1
 """
 
+# Reading and deleting in one step, so that a worker's first word in between is not deleted.
+_WITHDRAW = """
+local current = redis.call('GET', KEYS[1])
+if current and cjson.decode(current).status == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+end
+"""
+
 
 class RedisBackend(CeleryRedisBackend):
-    """Results in Redis; see `shared.results.progress` for what it adds."""
+    """Results in Redis; see `shared.results.progress` and `shared.results.submitted` for what it adds."""
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: Celery's own subscribes to the result before each publish, whether or not somebody will wait for it,
@@ -49,3 +58,12 @@ class RedisBackend(CeleryRedisBackend):
             int(self.expires or 86400),
             f" {' '.join(FINAL_STATES)} ",
         )
+
+    def store_submitted(self, task_id: str) -> None:
+        """Remember a task that was handed in, unless it is known."""
+        value = json.dumps(submitted.meta(task_id))
+        self.client.set(self.get_key_for_task(task_id), value, ex=int(self.expires or 86400), nx=True)
+
+    def withdraw_submitted(self, task_id: str) -> None:
+        """Forget a task that was handed in, unless more is known of it."""
+        self.client.eval(_WITHDRAW, 1, self.get_key_for_task(task_id), submitted.SUBMITTED)

@@ -15,6 +15,7 @@ from typing import Any
 
 from celery.backends.base import KeyValueStoreBackend
 
+from shared.results import submitted
 from shared.results.progress import FINAL_STATES, meta
 
 _SCHEMA = """
@@ -122,6 +123,21 @@ class SqliteBackend(KeyValueStoreBackend):
                     "SELECT count(*) FROM parts WHERE task = ? AND stage = ?", (task_id, stage)
                 ).fetchone()[0]
             _set(connection, key, json.dumps(meta(task_id, stage, done, total)), self.expires)
+
+    def store_submitted(self, task_id: str) -> None:
+        """Remember a task that was handed in, unless it is known; see `shared.results.submitted`."""
+        key = _text(self.get_key_for_task(task_id))
+        with self._transaction() as connection:
+            if _get(connection, key) is None:
+                _set(connection, key, json.dumps(submitted.meta(task_id)), self.expires)
+
+    def withdraw_submitted(self, task_id: str) -> None:
+        """Forget a task that was handed in, unless more is known of it."""
+        key = _text(self.get_key_for_task(task_id))
+        with self._transaction() as connection:
+            current = _get(connection, key)
+            if current is not None and json.loads(current)["status"] == submitted.SUBMITTED:
+                connection.execute("DELETE FROM kept WHERE key = ?", (key,))
 
 
 def _text(key: bytes | str) -> str:

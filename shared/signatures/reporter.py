@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.signatures.declaration import signature
 
@@ -18,7 +18,14 @@ def _not_in_the_future(value: date) -> date:
     return value
 
 
-PastDate = Annotated[date, AfterValidator(_not_in_the_future)]
+def _written_as_a_day(value: object) -> object:
+    # pydantic takes a number for seconds since 1970; nobody who gives one means that.
+    if isinstance(value, int | float):
+        raise ValueError("must be a day, YYYY-MM-DD")
+    return value
+
+
+PastDate = Annotated[date, BeforeValidator(_written_as_a_day), AfterValidator(_not_in_the_future)]
 PageSize = Annotated[int, Field(ge=1, le=100, description="repositories a page; GitHub gives at most 100")]
 PageNumber = Annotated[int, Field(ge=1, le=1000, description="counted from 1")]
 

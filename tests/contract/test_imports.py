@@ -81,3 +81,13 @@ def test_a_service_that_imports_another_is_found(tree: Path, line: str) -> None:
     # Then it is named
     assert result.returncode == 1 and "a service imports no other service BROKEN" in result.stdout, result.stdout
     assert "services.painter" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "line", ["from shared.tasks import implements", "import shared.embedded.worker", "from shared import consumer"]
+)
+def test_a_gateway_that_could_run_tasks_is_found(tree: Path, line: str) -> None:
+    with (tree / "services/gateway/submit.py").open("a") as file:
+        file.write(f"\n\n{line}\n")
+    result = lint_imports(tree)
+    assert result.returncode == 1 and "the gateway publishes, and runs no task BROKEN" in result.stdout, result.stdout

@@ -223,7 +223,7 @@ def test_containers_have_no_more_than_they_need(compose: ComposeHouse) -> None:
 
 def test_no_secret_can_be_read_off_a_container(compose: ComposeHouse) -> None:
     # Given every password
-    owners = ("reporter", "beat", "flower")
+    owners = ("reporter", "beat", "flower", "gateway")
     secrets = [
         compose.compose("exec", "-T", owner, "cat", f"/run/secrets/{name}").stdout
         for owner in owners

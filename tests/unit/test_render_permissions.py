@@ -56,6 +56,8 @@ TABLE: dict[str, tuple[set[str], set[str], set[str]]] = {
         {"tasks", "celery_delayed_27", "celeryev", "reply.celery.pidbox", "mailer@host.celery.pidbox"},
         {"mailer", "celery.pidbox", "mailer@host.celery.pidbox"},
     ),
+    # It publishes at once, and tells nobody: a message beside the task's could fail when the task is on its way.
+    "gateway": (set(), {"tasks"}, set()),
     "beat": (set(), {"tasks", "celeryev"}, set()),
     "operator": (
         {"5f3a.reply.celery.pidbox"},
@@ -87,6 +89,8 @@ OF_MAILER = {"mailer.send", "mailer.painter.x"}
 KEYS_TABLE: dict[str, set[str]] = {
     "painter": OF_PAINTER | OF_MAILER,
     "mailer": OF_MAILER,
+    # And the reporter, which is not here.
+    "gateway": {"mailer.send", "mailer.painter.x"},
     "beat": OF_PAINTER,
     "operator": KEYS,
     "flower": set(),

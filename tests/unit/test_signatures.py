@@ -100,6 +100,7 @@ def test_arguments_are_plain_json(painting: Declaration[..., Any]) -> None:
         ({"period": "year"}, "period"),
         ({"period": "Week"}, "period"),
         ({"ref_date": "yesterday"}, "ref_date"),
+        ({"ref_date": 0}, "ref_date"),
         ({"ref_date": "2026-02-30"}, "ref_date"),
         ({"ref_date": "08.01.2026"}, "ref_date"),
         ({"ref_date": TODAY + timedelta(days=1)}, "ref_date"),

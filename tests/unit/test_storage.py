@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -314,3 +315,42 @@ def test_readers_and_writers_at_once_see_whole_files_only(local: Storage) -> Non
     # Then no reader ever sees a mixture
     assert all(write.result().bytes == 100_000 for write in writes)
     assert {read.result() for read in reads} <= set(contents)
+
+
+# --- Listing ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_storage_lists_nothing(storage: Storage) -> None:
+    assert storage.listing() == {}
+
+
+def test_every_file_is_listed_by_its_name_with_size_and_time(storage: Storage) -> None:
+    before = time.time()
+    for name, data in ((NAME, b"abc"), ("a.json", b""), ("a/b/c", b"x")):
+        storage.write(name, data)
+    listed = storage.listing()
+    assert {name: entry.bytes for name, entry in listed.items()} == {NAME: 3, "a.json": 0, "a/b/c": 1}
+    assert all(before - 2 < entry.modified < time.time() + 2 for entry in listed.values())
+
+
+def test_what_is_hidden_is_not_listed(local: Storage, folder: Path) -> None:
+    # Given a file that is being written, and a hidden folder
+    local.write("a/b", b"x")
+    (folder / "a" / ".5f3a.tmp").write_bytes(b"half")
+    (folder / ".snapshots").mkdir()
+    (folder / ".snapshots" / "c").write_bytes(b"x")
+    assert local.listing().keys() == {"a/b"}
+
+
+def test_no_link_is_followed_out_of_the_storage(local: Storage, folder: Path, tmp_path: Path) -> None:
+    local.write("a/b", b"x")
+    (tmp_path / "secret").write_bytes(b"x")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "out").symlink_to(tmp_path)
+    assert local.listing().keys() == {"a/b"}
+
+
+def test_a_folder_that_is_none_cannot_be_listed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        Storage(str(tmp_path / "file")).listing()

@@ -11,6 +11,7 @@ from shared import topology
 from shared.errors import TopologyError
 from shared.topology import (
     CONSUMER_TIMEOUT,
+    PUBLISHERS,
     RESERVED_NAMES,
     SERVICES,
     Schedule,
@@ -196,6 +197,12 @@ def test_every_shipped_service_says_what_it_is_in_one_line() -> None:
         assert spec.memory >= 64 * 2**20 and spec.replicas >= 1
         assert all(re.fullmatch(r"[^:\s]+:\d+", host) for host in spec.egress)
         assert not set(spec.settings) & set(spec.secrets)
+
+
+def test_every_shipped_publisher_calls_services_that_are_there() -> None:
+    for spec in PUBLISHERS:
+        assert spec.name in RESERVED_NAMES
+        assert set(spec.calls) <= {one.name for one in SERVICES}
 
 
 def test_constants_are_kombus_own() -> None:

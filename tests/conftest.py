@@ -1,4 +1,4 @@
-"""The houses, each started once a session, and clean of faults before each test."""
+"""The houses that e2e and browser tests share, each started once a session, and clean of faults before each test."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
 
 #: The variables of the compose files that name a published port.
-PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GITHUB_PORT", "MAIL_PORT")
+PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
 
 
 def _why_no_docker() -> str | None:
