@@ -2,16 +2,11 @@
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError
-from redis.retry import Retry
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
@@ -23,6 +18,8 @@ from services.mailer.storm_redis import RedisStorm
 from services.mailer.storm_sqlite import SqliteStorm
 from shared import setup
 from shared.config import Settings
+from tests.mail.cluster import Cluster
+from tests.mail.servers import OwnBroker, OwnRedis
 from tests.mail.waiting import eventually
 from tests.mail.worker import MailerWorker, publisher
 from tests.stand_ins.smtp import SmtpStandIn
@@ -56,47 +53,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def redis_client(port: int, timeout: float = 5.0) -> Redis:
-    """A client that says at once when nobody answers."""
-    return Redis(port=port, socket_connect_timeout=1, socket_timeout=timeout, retry=Retry(NoBackoff(), 0))
-
-
-class OwnRedis:
-    """A Redis server of this test session, which can go away and come back."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as chosen:
-            chosen.bind(("127.0.0.1", 0))
-            self.port: int = chosen.getsockname()[1]
-        self.client = redis_client(self.port)
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """For `REDIS_URL`."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Come back, empty."""
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
-        self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-        eventually(self._answers)
-
-    def stop(self) -> None:
-        """Go away."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except (ConnectionError, BusyLoadingError):
-            return False
-
-
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
     """Started once; a laptop without Redis skips what needs it."""
@@ -116,31 +72,6 @@ def redis(redis_server: OwnRedis) -> OwnRedis:
     """An empty Redis."""
     redis_server.client.flushall()
     return redis_server
-
-
-class OwnBroker:
-    """RabbitMQ with the shipped definitions, for this test session."""
-
-    def __init__(self, container: DockerContainer, secrets: Path) -> None:
-        self._container = container
-        self._secrets = secrets
-
-    def user(self, name: str, redis: OwnRedis) -> dict[str, str]:
-        """The settings of somebody who logs in as `name`."""
-        host, port = self._container.get_container_host_ip(), self._container.get_exposed_port(5672)
-        return {
-            "BROKER_URL": f"amqp://{name}@{host}:{port}//",
-            "BROKER_PASSWORD_FILE": str(self._secrets / name / "broker_password"),
-            "REDIS_URL": redis.url,
-        }
-
-    def freeze(self) -> None:
-        """It keeps its connections, and says nothing any more."""
-        self._container.get_wrapped_container().pause()
-
-    def thaw(self) -> None:
-        """It goes on where it was."""
-        self._container.get_wrapped_container().unpause()
 
 
 @pytest.fixture(scope="session")
@@ -207,3 +138,14 @@ def start_worker(tmp_path: Path, smtp: SmtpStandIn) -> Iterator[Callable[..., Ma
     for worker in started:
         worker.kill()
     app.close()
+
+
+@pytest.fixture
+def cluster(broker: OwnBroker, redis: OwnRedis, smtp: SmtpStandIn, tmp_path: Path) -> Iterator[Cluster]:
+    """With one worker."""
+    cluster = Cluster(broker, redis, smtp, tmp_path)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()

@@ -12,7 +12,7 @@ import pytest
 from shared.app import create_app
 from shared.config import Settings
 from shared.error_mail import ErrorMailHandler
-from tests.mail.conftest import OwnBroker, OwnRedis
+from tests.mail.servers import OwnBroker, OwnRedis
 from tests.mail.waiting import eventually
 
 pytestmark = pytest.mark.containers

@@ -6,7 +6,7 @@ import pytest
 
 from services.mailer.ledger import Claim, Entry, LeaseLost, Ledger, LedgerAway, State
 from services.mailer.ledger_redis import RedisLedger
-from tests.mail.conftest import OwnRedis, redis_client
+from tests.mail.servers import OwnRedis, redis_client
 from tests.mail.waiting import eventually
 
 LONG = 60.0

@@ -1,0 +1,79 @@
+"""Redis and RabbitMQ of the test session, which can go away and come back."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError
+from redis.retry import Retry
+from testcontainers.core.container import DockerContainer
+
+from tests.mail.waiting import eventually
+
+
+def redis_client(port: int, timeout: float = 5.0) -> Redis:
+    """A client that says at once when nobody answers."""
+    return Redis(port=port, socket_connect_timeout=1, socket_timeout=timeout, retry=Retry(NoBackoff(), 0))
+
+
+class OwnRedis:
+    """A Redis server of this test session, which can go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            self.port: int = chosen.getsockname()[1]
+        self.client = redis_client(self.port)
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """For `REDIS_URL`."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Come back, empty."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
+        self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+        eventually(self._answers)
+
+    def stop(self) -> None:
+        """Go away."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except (ConnectionError, BusyLoadingError):
+            return False
+
+
+class OwnBroker:
+    """RabbitMQ with the shipped definitions, for this test session."""
+
+    def __init__(self, container: DockerContainer, secrets: Path) -> None:
+        self._container = container
+        self._secrets = secrets
+
+    def user(self, name: str, redis: OwnRedis) -> dict[str, str]:
+        """The settings of somebody who logs in as `name`."""
+        host, port = self._container.get_container_host_ip(), self._container.get_exposed_port(5672)
+        return {
+            "BROKER_URL": f"amqp://{name}@{host}:{port}//",
+            "BROKER_PASSWORD_FILE": str(self._secrets / name / "broker_password"),
+            "REDIS_URL": redis.url,
+        }
+
+    def freeze(self) -> None:
+        """It keeps its connections, and says nothing any more."""
+        self._container.get_wrapped_container().pause()
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        self._container.get_wrapped_container().unpause()
