@@ -48,12 +48,14 @@ class Schedule:
         crontab: the five fields of crontab(5), in UTC.
         kwargs: its arguments, checked against its signature before beat starts.
         expires: seconds after which a tick that no worker took is worth nothing.
+        scope: the scope in which the task runs.
     """
 
     task: str
     crontab: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     expires: int = 12 * 3600
+    scope: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

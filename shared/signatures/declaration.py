@@ -3,14 +3,16 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 from celery import Signature
+from celery.canvas import chunks, xmap, xstarmap
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 import shared.signatures
+from shared import scope
 from shared.errors import ContractError, InvalidArguments
 from shared.topology import TASKS_EXCHANGE
 
@@ -79,6 +81,18 @@ class Declaration(Generic[P, R]):
         """As calling, but the canvas adds nothing to its arguments."""
         return self(*args, **kwargs).set(immutable=True)
 
+    def map(self, items: Iterable[Any]) -> Signature:
+        """One message that runs this task for each item, one after the other; its result is the list of theirs."""
+        return xmap(self.s(), list(items))
+
+    def starmap(self, items: Iterable[tuple[Any, ...]]) -> Signature:
+        """As `map`; each item holds all positional arguments."""
+        return xstarmap(self.s(), list(items))
+
+    def chunks(self, items: Iterable[tuple[Any, ...]], size: int) -> Signature:
+        """As `starmap`, `size` items a message; its result is a list of lists."""
+        return chunks(self.s(), list(items), size)
+
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Publish at once; gives Celery's `AsyncResult`."""
         return self(*args, **kwargs).apply_async()
@@ -91,6 +105,13 @@ class Declaration(Generic[P, R]):
         """
         checked = self._validate(self._bind(args, kwargs))
         return {name: getattr(checked, name) for name in self.parameters}
+
+    def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> frozenset[str]:
+        """The parameters that these arguments fill; none of them where they do not fit at all."""
+        try:
+            return frozenset(inspect.signature(self.function).bind_partial(*args, **kwargs).arguments)
+        except TypeError:
+            return frozenset()
 
     def dump_result(self, value: Any) -> Any:
         """What the task returned, as plain JSON values of the declared type."""
@@ -135,6 +156,7 @@ class Declaration(Generic[P, R]):
                 "exchange_type": "topic",
                 "routing_key": self.name,
                 "ignore_result": not self.keeps_result,
+                **scope.pin(),
             },
         )
 
