@@ -14,7 +14,7 @@ from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
 
-from shared import scope
+from shared import scope, task_logs
 from shared.config import Settings
 from shared.embedded import transport
 from shared.health import HealthFile
@@ -103,6 +103,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
     # The current app is one thread's; the others of this process, which publish too, have the default one.
     app.set_default()
     scope.connect()
+    task_logs.connect(settings)
     app.settings = settings
     app.spec = spec
     app.conf.update(_common(settings, spec))

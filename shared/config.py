@@ -46,6 +46,10 @@ class Settings(BaseModel):
         github_token: raises GitHub's limit from 10 to 30 searches a minute.
         health_file: a worker makes this file again and again while it consumes its queue; who checks it deletes it.
         log_level: of the worker's own log.
+        log_format: of the worker's own log: `text`, or `json` with one object a line.
+        task_log_dir: where each task has a log file of its own; None writes none.
+        task_log_size: bytes at which such a file turns over.
+        task_log_backups: how many old ones of each are kept.
         publish_timeout: seconds that a publisher waits for the broker's confirmation.
     """
 
@@ -61,6 +65,10 @@ class Settings(BaseModel):
     github_token: SecretStr | None = None
     health_file: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    task_log_dir: Path | None = None
+    task_log_size: Annotated[int, Field(ge=1)] = 10 * 2**20
+    task_log_backups: Annotated[int, Field(ge=0)] = 5
     publish_timeout: Annotated[float, AfterValidator(lambda value: _positive(value))] = 10.0
 
     @model_validator(mode="after")

@@ -1,11 +1,13 @@
 """The base of every task, and the bond between a declaration and its implementation."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
 from celery import Task as CeleryTask
 from celery.canvas import maybe_signature
+from celery.utils.log import get_task_logger
 
 from shared import scope
 from shared.app import App
@@ -97,6 +99,16 @@ class ScopedTask(Task):
         given = declaration.given(args, kwargs)
         found = {name: value for name, value in scope.current().items() if name in self.scope_args}
         return {**{name: value for name, value in found.items() if name not in given}, **kwargs}
+
+
+class LoggingTask(Task):
+    """A task that writes to its own log, `TASK_LOG_DIR/<name>.log`, and to the worker's."""
+
+    abstract = True
+
+    def log_msg(self, message: str, *args: Any, level: int = logging.INFO) -> None:
+        """Log `message % args`."""
+        get_task_logger(self.name).log(level, message, *args)
 
 
 def implements(

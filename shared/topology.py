@@ -114,9 +114,18 @@ SERVICES: tuple[ServiceSpec, ...] = (
         soft_time_limit=60,
         time_limit=90,
         egress=("api.github.com:443",),
-        settings=("GITHUB_API_URL", "LOG_LEVEL"),
+        settings=("GITHUB_API_URL", "LOG_LEVEL", "LOG_FORMAT"),
         secrets=("GITHUB_TOKEN",),
         schedules=(Schedule("reporter.produce_report", "0 0 * * *", {"period": "day"}),),
+    ),
+    ServiceSpec(
+        name="calculator",
+        summary="small arithmetic: the first steps of Celery, and every canvas primitive",
+        concurrency=(2, 4),
+        soft_time_limit=30,
+        time_limit=45,
+        memory=384 * 2**20,
+        settings=("LOG_LEVEL", "LOG_FORMAT"),
     ),
 )
 
