@@ -25,7 +25,9 @@ class Request(CeleryRequest):
             super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        self._timed_out = self._timed_out or isinstance(exc_info.exception, TimeLimitExceeded)
+        error = exc_info.exception
+        # What comes from another process is wrapped, to carry its traceback.
+        self._timed_out = isinstance(getattr(error, "exc", error), TimeLimitExceeded)
         with self._in_its_place():
             return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 

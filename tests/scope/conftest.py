@@ -29,6 +29,12 @@ class TellingSpec(ServiceSpec):
         return "tests.scope.worker"
 
 
+def telling_spec() -> TellingSpec:
+    """The same facts as the reporter's."""
+    spec = service("reporter")
+    return TellingSpec(**{one.name: getattr(spec, one.name) for one in fields(spec)})
+
+
 @dataclass(frozen=True)
 class Telling:
     """A publisher, and what the leaves that it published have seen."""
@@ -61,10 +67,8 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telling]:
     kept, default = _state._tls.current_app, _state.default_app
     Transport.global_state.clear()
     settings = Settings.load(environ)
-    spec = service("reporter")
-    telling = TellingSpec(**{one.name: getattr(spec, one.name) for one in fields(spec)})
     app = create_app(settings=settings)
-    with running(telling, settings, environ) as log:
+    with running(telling_spec(), settings, environ) as log:
         yield Telling(app, folder(local), log, environ)
     app.close()
     _state._tls.current_app = kept
