@@ -84,8 +84,12 @@ class App(Celery):
         return not declared.keeps_result if declared else self.conf.task_ignore_result
 
 
-def create_app(name: str | None = None, *, settings: Settings | None = None) -> App:
+def create_app(name: str | None = None, *, settings: Settings | None = None, current: bool = True) -> App:
     """The app of the service called `name`, or of a publisher.
+
+    Args:
+        current: whether it becomes Celery's current app. A guest in another program, which may have a Celery of its
+            own, leaves that program's app and environment alone.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -94,16 +98,18 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
     settings = settings or Settings.load()
     validate()
     spec = service(name) if name else None
-    for name_of_celery in _CELERYS_OWN_URLS:
-        os.environ.pop(name_of_celery, None)
-    for command in ("WORKER", "BEAT"):
-        # Where the command line does not say --loglevel.
-        os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
-    app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=True)
-    # The current app is one thread's; the others of this process, which publish too, have the default one.
-    app.set_default()
+    if current:
+        for name_of_celery in _CELERYS_OWN_URLS:
+            os.environ.pop(name_of_celery, None)
+        for command in ("WORKER", "BEAT"):
+            # Where the command line does not say --loglevel.
+            os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
+    app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=current)
     scope.connect()
-    task_logs.connect(settings)
+    if current:
+        # The current app is one thread's; the others of this process, which publish too, have the default one.
+        app.set_default()
+        task_logs.connect(settings)
     app.settings = settings
     app.spec = spec
     app.conf.update(_common(settings, spec))
@@ -199,7 +205,12 @@ def _schedule() -> dict[str, Any]:
             "schedule": crontab.from_string(schedule.crontab),
             "kwargs": known[schedule.task](**schedule.kwargs).kwargs,
             # Nobody waits for a tick's result. One that its service did not take in time makes room for the next.
-            "options": {"ignore_result": True, "expires": schedule.expires, **_headers(schedule)},
+            "options": {
+                "ignore_result": True,
+                "expires": schedule.expires,
+                **_headers(schedule),
+                **({"link": [known[schedule.then].s()]} if schedule.then else {}),
+            },
         }
         for spec in SERVICES
         for schedule in spec.schedules
@@ -260,6 +271,9 @@ def _embedded(settings: Settings) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     return {
         "broker_url": f"{transport.SCHEME}://",
+        # Where these are set, CELERY_BROKER_URL, which may be another program's, says nothing.
+        "broker_read_url": f"{transport.SCHEME}://",
+        "broker_write_url": f"{transport.SCHEME}://",
         "broker_transport_options": {
             "data_folder_in": str(messages),
             "data_folder_out": str(messages),

@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
+from shared import mail_text
 from shared.errors import ConfigError
 
 
@@ -32,6 +42,20 @@ def _names_a_host(url: str, schemes: tuple[str, ...]) -> bool:
         return False
 
 
+def _positive(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError("must be seconds, more than 0")
+    return value
+
+
+Seconds = Annotated[float, AfterValidator(_positive)]
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(mail_text.address)], ...],
+    BeforeValidator(mail_text.addresses),
+    Field(min_length=1),
+]
+
+
 class Settings(BaseModel):
     """What a process can be told from outside. Each field is the environment variable of its name in capitals.
 
@@ -51,6 +75,16 @@ class Settings(BaseModel):
         task_log_size: bytes at which such a file turns over.
         task_log_backups: how many old ones of each are kept.
         publish_timeout: seconds that a publisher waits for the broker's confirmation.
+        smtp_url: the mail server: `smtp://user@host:587/?starttls`, `smtps://user@host`. The embedded mode without it
+            writes mail to files.
+        smtp_password: of the user that `smtp_url` names, where the URL does not hold it.
+        smtp_timeout: seconds that the mail server may take for one answer.
+        mail_from: the sender, `name@domain` or `Name <name@domain>`.
+        admins: who gets error reports, digests and the daily report; split by commas.
+        mail_lease: seconds after which a worker that claimed a mail and said no more is taken for dead.
+        attachments_limit: bytes that the attachments of one mail may have together.
+        error_window: seconds in which one fingerprint makes one error mail.
+        errors_per_hour: error mails in any hour, whatever their fingerprints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,13 +103,24 @@ class Settings(BaseModel):
     task_log_dir: Path | None = None
     task_log_size: Annotated[int, Field(ge=1)] = 10 * 2**20
     task_log_backups: Annotated[int, Field(ge=0)] = 5
-    publish_timeout: Annotated[float, AfterValidator(lambda value: _positive(value))] = 10.0
+    publish_timeout: Seconds = 10.0
+    smtp_url: Annotated[str, _url("smtp", "smtps")] | None = Field(default=None, repr=False)
+    smtp_password: SecretStr | None = None
+    smtp_timeout: Seconds = 30.0
+    mail_from: Annotated[str, AfterValidator(mail_text.mailbox)] = "taskhouse@localhost"
+    admins: Addresses = ("admin@localhost",)
+    mail_lease: Seconds = 180.0
+    attachments_limit: Annotated[int, Field(ge=0)] = 10 * 2**20
+    error_window: Seconds = 3600.0
+    errors_per_hour: Annotated[int, Field(ge=1)] = 20
 
     @model_validator(mode="after")
-    def _broker_and_redis_go_together(self) -> "Settings":
+    def _go_together(self) -> "Settings":
         if (self.broker_url is None) != (self.redis_url is None):
             given, missing = ("BROKER_URL", "REDIS_URL") if self.broker_url else ("REDIS_URL", "BROKER_URL")
             raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
+        if self.mail_lease <= self.smtp_timeout:
+            raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self
 
     @classmethod
@@ -129,12 +174,6 @@ def with_password(url: str, password: SecretStr | None) -> str:
     secret = quote(password.get_secret_value(), safe="")
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{secret}@{host}"))
-
-
-def _positive(value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError("must be seconds, more than 0")
-    return value
 
 
 def _read(name: str, path: str) -> str:

@@ -12,16 +12,10 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from shared.errors import ConfigError, Final
+from shared.errors import ConfigError
+from shared.file_names import LONGEST_NAME, LONGEST_SEGMENT, BadName, check
 
-#: Characters of a name. An object's key may have 1024 bytes at S3, and the bucket's folder takes some of them.
-LONGEST_NAME = 512
-#: Bytes between two slashes: the limit of the usual file systems.
-LONGEST_SEGMENT = 255
-
-
-class BadName(Final, ValueError):
-    """A file's name leads out of the storage, or not every kind of storage can keep it. The message gives the name."""
+__all__ = ["LONGEST_NAME", "LONGEST_SEGMENT", "BadName", "Storage", "StoredFile"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,7 @@ class Storage:
         return self._open(self._url)[0]
 
     def _key(self, name: str) -> str:
-        _check(name)
+        check(name)
         return f"{self._root}/{name}"
 
     def _path(self, name: str) -> Path | None:
@@ -144,21 +138,6 @@ class Storage:
         if not path.is_relative_to(os.path.realpath(self._folder)):
             raise BadName(f"{name!r:.200} leads out of the storage through a link: remove the link")
         return path
-
-
-def _check(name: str) -> None:
-    """Raise BadName unless the name is a plain relative path that every kind of storage can keep."""
-    if not name or len(name) > LONGEST_NAME:
-        problem = f"must have 1 to {LONGEST_NAME} characters"
-    elif "\\" in name or not name.isprintable():
-        problem = "must have no backslash and no control character"
-    elif any(segment in ("", ".", "..") for segment in name.split("/")):
-        problem = "must be a relative path without an empty segment, `.` or `..`"
-    elif any(len(segment.encode()) > LONGEST_SEGMENT for segment in name.split("/")):
-        problem = f"must have at most {LONGEST_SEGMENT} bytes between two slashes"
-    else:
-        return
-    raise BadName(f"The file name {name!r:.200} {problem}")
 
 
 def _publish(path: Path, data: bytes) -> None:

@@ -49,6 +49,7 @@ class Schedule:
         kwargs: its arguments, checked against its signature before beat starts.
         expires: seconds after which a tick that no worker took is worth nothing.
         scope: the scope in which the task runs.
+        then: a task that gets the first one's result, as its only argument, when that is done.
     """
 
     task: str
@@ -56,6 +57,7 @@ class Schedule:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     expires: int = 12 * 3600
     scope: Mapping[str, Any] = field(default_factory=dict)
+    then: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class ServiceSpec:
         settings: environment variables that its container takes over from the user's.
         secrets: settings that are secret: the user gives a file, in the variable `<NAME>_FILE`.
         schedules: what beat publishes for it.
+        local: what the local cluster gives a setting that the user leaves out.
     """
 
     name: str
@@ -92,6 +95,7 @@ class ServiceSpec:
     settings: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
+    local: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def binding_keys(self) -> tuple[str, ...]:
@@ -113,10 +117,25 @@ SERVICES: tuple[ServiceSpec, ...] = (
         # GitHub may take 30 s to answer, and a task may have to wait for a connection first.
         soft_time_limit=60,
         time_limit=90,
+        calls=("mailer",),
         egress=("api.github.com:443",),
         settings=("GITHUB_API_URL", "LOG_LEVEL", "LOG_FORMAT"),
         secrets=("GITHUB_TOKEN",),
-        schedules=(Schedule("reporter.produce_report", "0 0 * * *", {"period": "day"}),),
+        schedules=(Schedule("reporter.produce_report", "0 0 * * *", {"period": "day"}, then="mailer.send_report"),),
+    ),
+    ServiceSpec(
+        name="mailer",
+        summary="e-mail: error reports to the administrators, digests, notices",
+        concurrency=(2, 4),
+        # SMTP_TIMEOUT bounds each answer of the mail server; a mail takes about ten of them.
+        soft_time_limit=120,
+        time_limit=150,
+        # Any host, SMTP_URL names it; these are the ports of SMTP.
+        egress=("*:25", "*:465", "*:587"),
+        settings=("SMTP_URL", "MAIL_FROM", "ADMINS", "ERROR_WINDOW", "ERRORS_PER_HOUR", "LOG_LEVEL", "LOG_FORMAT"),
+        secrets=("SMTP_PASSWORD",),
+        schedules=(Schedule("mailer.send_digest", "0 * * * *", {"window": "1h"}, expires=3600),),
+        local={"SMTP_URL": "smtp://mailcatcher:1025"},
     ),
     ServiceSpec(
         name="calculator",
@@ -189,3 +208,11 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
         for schedule in spec.schedules:
             if schedule.task.partition(".")[0] != spec.name:
                 raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}, a task of another service")
+            if schedule.then and schedule.then.partition(".")[0] not in (spec.name, *spec.calls):
+                raise TopologyError(
+                    f"service {spec.name!r} schedules {schedule.then!r} after {schedule.task!r}, a task of a service "
+                    "that it does not call: add it to `calls`"
+                )
+        for name in spec.local:
+            if name not in spec.settings:
+                raise TopologyError(f"service {spec.name!r} has {name} in `local`, but not in `settings`: add it there")

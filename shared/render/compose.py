@@ -31,7 +31,7 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
         "environment": {
             "BROKER_URL": f"amqp://{spec.name}@rabbitmq:5672//",
             "REDIS_URL": f"redis://{spec.name}@redis:6379/0",
-            **{name: f"${{{name}:-}}" for name in spec.settings},
+            **{name: f"${{{name}:-{spec.local.get(name, '')}}}" for name in spec.settings},
             # Set only where the user gave a file; without one the mount below is of an empty device.
             **{f"{name}_FILE": f"${{{name}_FILE:+{_mount(name)}}}" for name in spec.secrets},
         },

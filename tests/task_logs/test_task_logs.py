@@ -160,8 +160,13 @@ def test_ten_thousand_tasks_over_eight_processes(worker: MakeHouse, monkeypatch:
             house.until("the spool is short", lambda: sum(1 for _ in spool.iterdir()) < 300)
             for number in range(500):
                 ids.append(calculator.add(number, 1).apply_async(ignore_result=True).id)
-        files = lambda: sorted(house.logs.glob("calculator.add.log*"))  # noqa: E731
-        done = lambda: sum(file.read_text().count("succeeded in") for file in files())  # noqa: E731
+
+        def files() -> list[Path]:
+            return sorted(house.logs.glob("calculator.add.log*"))
+
+        def done() -> int:
+            return sum(file.read_text().count("succeeded in") for file in files())
+
         house.until("all of them are done", lambda: done() >= len(ids), seconds=120)
 
         # Then it did turn over, every line is whole, and each task has its four lines

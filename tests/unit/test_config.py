@@ -27,6 +27,15 @@ VALUES: dict[str, tuple[str, Any]] = {
     "health_file": ("/run/health/consuming", Path("/run/health/consuming")),
     "log_level": ("DEBUG", "DEBUG"),
     "publish_timeout": ("2.5", 2.5),
+    "smtp_url": ("smtps://ann@mail.test:465", "smtps://ann@mail.test:465"),
+    "smtp_password": ("hunter4", SecretStr("hunter4")),
+    "smtp_timeout": ("5", 5.0),
+    "mail_from": ("House <house@mail.test>", "House <house@mail.test>"),
+    "admins": ("ann@mail.test, bob@MAIL.test", ("ann@mail.test", "bob@mail.test")),
+    "mail_lease": ("60", 60.0),
+    "attachments_limit": ("1000", 1000),
+    "error_window": ("600", 600.0),
+    "errors_per_hour": ("7", 7),
 }
 
 

@@ -1,0 +1,1 @@
+"""Parts for other frameworks; each needs its framework installed."""

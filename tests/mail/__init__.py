@@ -1,0 +1,1 @@
+"""Mail over a real SMTP connection, with real stores, by a real worker."""
