@@ -146,6 +146,16 @@ SERVICES: tuple[ServiceSpec, ...] = (
         memory=384 * 2**20,
         settings=("LOG_LEVEL", "LOG_FORMAT"),
     ),
+    ServiceSpec(
+        name="scoped",
+        summary="tasks that inherit their caller's scope: scenarios, notices in the reader's language",
+        concurrency=(2, 4),
+        soft_time_limit=30,
+        time_limit=45,
+        memory=384 * 2**20,
+        calls=("mailer",),
+        settings=("LOG_LEVEL", "LOG_FORMAT"),
+    ),
 )
 
 

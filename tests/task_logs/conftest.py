@@ -14,9 +14,10 @@ from shared.app import App, create_app
 from shared.config import Settings
 from shared.embedded.transport import Transport
 from shared.embedded.worker import running
-from shared.topology import Pool, service
+from shared.topology import Pool, ServiceSpec, service
 
 PATIENCE = 60.0
+CALCULATOR = service("calculator")
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ def worker(tmp_path: Path) -> Iterator[MakeHouse]:
     kept, default, environment = _state._tls.current_app, _state.default_app, dict(os.environ)
 
     @contextmanager
-    def make(pool: Pool = "threads", **variables: str) -> Iterator[House]:
+    def make(pool: Pool = "threads", spec: ServiceSpec = CALCULATOR, **variables: str) -> Iterator[House]:
         Transport.global_state.clear()
         logs = tmp_path / "task-logs"
         environ = {name: value for name, value in os.environ.items() if name not in ("BROKER_URL", "REDIS_URL")}
         environ |= {"LOCAL_DIR": str(tmp_path / "local"), "TASK_LOG_DIR": str(logs), **variables}
         app = create_app(settings=Settings.load({"LOCAL_DIR": environ["LOCAL_DIR"]}))
         try:
-            with running(service("calculator"), Settings.load(environ), environ, pool) as console:
+            with running(spec, Settings.load(environ), environ, pool) as console:
                 yield House(app, logs, console, environ)
         finally:
             app.close()

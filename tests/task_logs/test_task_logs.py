@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.signatures import calculator
+from shared.topology import service
 from tests.task_logs.conftest import MakeHouse
 
 ROOT = Path(__file__).parents[2]
@@ -144,15 +146,10 @@ def test_the_console_carries_the_same_records_as_json(worker: MakeHouse) -> None
         assert {(one["task"], one["root"], one["attempt"]) for one in mine} == {("calculator.add", result.id, 1)}
 
 
-def test_ten_thousand_tasks_over_eight_processes(worker: MakeHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_tasks_over_eight_processes(worker: MakeHouse) -> None:
     # Given eight processes, and logs that turn over
-    import dataclasses
-
-    import tests.task_logs.conftest as conftest
-
-    wide = dataclasses.replace(conftest.service("calculator"), concurrency=(8, 8))
-    monkeypatch.setattr(conftest, "service", lambda name: wide)
-    with worker("prefork", TASK_LOG_SIZE="1000000", TASK_LOG_BACKUPS="100") as house:
+    wide = replace(service("calculator"), concurrency=(8, 8))
+    with worker("prefork", wide, TASK_LOG_SIZE="1000000", TASK_LOG_BACKUPS="100") as house:
         spool = Path(house.environ["LOCAL_DIR"]) / "broker" / "messages"
         # When ten thousand tasks run; a folder with all of them at once would be slow to look through
         ids: list[str] = []

@@ -25,7 +25,7 @@ from shared.config import Settings
 from shared.errors import InvalidArguments, TopologyError
 from shared.health import HealthFile
 from shared.results.sqlite import SqliteBackend
-from shared.signatures import Declaration
+from shared.signatures import Declaration, mailer
 from shared.signatures import reporter as contract
 from shared.topology import SERVICES, Schedule, queue_arguments, service
 
@@ -103,8 +103,8 @@ def test_a_worker_knows_only_its_own_queue(
     app = make_app("reporter", **cluster)
     assert app.spec == service("reporter") and app.main == "reporter"
     assert list(app.amqp.queues) == ["reporter"]
-    # And a publisher knows both
-    assert set(make_app(**cluster).amqp.queues) == {"reporter", "painter"}
+    # And a publisher knows them all
+    assert set(make_app(**cluster).amqp.queues) == {*(spec.name for spec in SERVICES), "painter"}
 
 
 @pytest.mark.parametrize("name", [None, "reporter"])
@@ -577,7 +577,11 @@ def test_beat_publishes_what_the_services_schedule(make_app: MakeApp, settings: 
     assert set(app.conf.beat_schedule) == {f"{task}@{crontab}" for task, crontab in entries}
     nightly = app.conf.beat_schedule["reporter.produce_report@0 0 * * *"]
     assert nightly["kwargs"] == {"period": "day"}
-    assert nightly["options"] == {"ignore_result": True, "expires": 12 * 3600}
+    assert nightly["options"] == {
+        "ignore_result": True,
+        "expires": 12 * 3600,
+        "link": [mailer.send_report.s()],
+    }
     assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({0}, {0})
 
 
