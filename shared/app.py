@@ -120,6 +120,11 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         # Declared ahead, by the broker's definitions: here they are used, and may not be changed.
         app.control.mailbox.exchange.no_declare = True
         app.control.mailbox.reply_exchange.no_declare = True
+    if spec is not None:
+        # Here, because what it registers stands on this module.
+        from shared import everyone
+
+        everyone.register(app)
     if spec is not None and settings.health_file is not None:
         app.steps["consumer"].add(HealthFile)
     return app

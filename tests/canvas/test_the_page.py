@@ -20,9 +20,10 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILI
 
 #: What the page must speak of.
 PRIMITIVES = (
-    ".s(", ".si(", "chain(", " | ", "group(", "chord(", ".map(", ".starmap(", ".chunks(", "link=", ".on_error(",
-    "count_down(", ".freeze()", "countdown=", "eta=", "expires=", "unsteady(", ".revoke()", "soft_time_limit=", "time_limit=", "rate_limit(",
-)  # fmt: skip
+    *(".s(", ".si(", "chain(", " | ", "group(", "chord(", ".map(", ".starmap(", ".chunks(", "link=", ".on_error("),
+    *("count_down(", ".freeze()", "countdown=", "eta=", "expires=", "unsteady(", ".revoke()"),
+    *("soft_time_limit=", "time_limit=", "rate_limit("),
+)
 
 
 def program() -> str:
