@@ -133,7 +133,8 @@ class Declaration(Generic[P, R]):
 
     def _flat(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """`arguments` as a call writes them: what `**rest` took, beside the others."""
-        return {**arguments, **arguments.pop(self.rest, {})} if self.rest else arguments
+        rest = arguments.pop(self.rest, {}) if self.rest else {}
+        return {**arguments, **rest}
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         try:

@@ -361,3 +361,32 @@ def test_every_declared_task_belongs_to_a_service_and_says_what_it_does() -> Non
 def test_a_declaration_shows_what_it_takes(painting: Declaration[..., Any]) -> None:
     assert repr(painting) == "<task painter.paint(what, paints, when, coats)>"
     assert painting.__doc__ == "Paint it."
+
+
+def notice(user: str, event: str = "ready", **facts: int | date) -> None:
+    """Tell `user`, with any facts."""
+
+
+def test_further_keyword_arguments_have_one_type() -> None:
+    # Given a task that takes facts by any name
+    declared: Declaration[..., Any] = Declaration("painter.notice", notice, keeps_result=False)
+    # When it is called, and when a worker takes what was sent
+    made = declared("ann", left=1, until=date(2026, 3, 15))
+    # Then they travel beside the others, as JSON, and arrive in their types
+    assert made.kwargs == {"user": "ann", "left": 1, "until": "2026-03-15"}
+    arrived = declared.check_arguments((), made.kwargs)
+    assert arrived == {"user": "ann", "event": "ready", "left": 1, "until": date(2026, 3, 15)}
+    assert declared.s("ann", left=2).kwargs == {"left": 2}
+    # And what is of another type is named
+    with pytest.raises(InvalidArguments, match=r"left"):
+        declared("ann", left="many")
+    with pytest.raises(InvalidArguments, match=r"left"):
+        declared.s(left="many")
+    with pytest.raises(InvalidArguments, match="user"):
+        declared(left=1)
+
+
+def test_facts_that_were_left_out_are_no_arguments() -> None:
+    declared: Declaration[..., Any] = Declaration("painter.notice", notice, keeps_result=False)
+    assert declared("ann").kwargs == {"user": "ann"}
+    assert declared.check_arguments(("ann",), {}) == {"user": "ann", "event": "ready"}
