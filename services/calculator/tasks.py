@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from celery import chord
+from celery.exceptions import SoftTimeLimitExceeded
 
 from services.calculator.app import app
 from shared.errors import InvalidArguments, Retryable
@@ -50,8 +51,14 @@ def count_down(task, start):
 
 
 @implements(contract.wait, app)
-def wait(seconds):
-    time.sleep(seconds)
+def wait(seconds, stubborn):
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            time.sleep(left)
+        except SoftTimeLimitExceeded:
+            if not stubborn:
+                raise
     return seconds
 
 

@@ -42,8 +42,8 @@ def count_down(start: Annotated[int, Field(ge=0, le=10)]) -> Number:
 
 
 @signature("calculator.wait", keeps_result=True)
-def wait(seconds: Seconds) -> Seconds:
-    """Take `seconds`, and give them: to see how revoking, rate limits and time limits work."""
+def wait(seconds: Seconds, stubborn: bool = False) -> Seconds:
+    """Take `seconds`, and give them: to see how revoking and time limits work. `stubborn` goes on at the soft limit."""
 
 
 @signature("calculator.unsteady", keeps_result=True)
