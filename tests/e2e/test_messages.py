@@ -51,9 +51,7 @@ def test_the_message_on_the_page_is_what_celery_sends(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def servers(cluster: ComposeHouse) -> dict[str, str]:
     """The environment of a program beside the cluster: broker and result store with the operator's passwords."""
-    script = (
-        "from pathlib import Path; print(*(Path(f'/run/secrets/{n}_password').read_text() for n in ('broker','redis')))"
-    )
+    secrets = "(open(f'/run/secrets/{name}_password').read() for name in ('broker', 'redis'))"
     broker, redis = (quote(one, safe="") for one in cluster.publisher(f"print(*{secrets})").stdout.split())
     # Redis is not published: on this machine its container is reached by its own address.
     networks = cluster.containers("redis")[0]["NetworkSettings"]["Networks"]
