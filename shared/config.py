@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     model_validator,
@@ -56,6 +57,10 @@ Addresses = Annotated[
 ]
 
 
+_COMMAS = BeforeValidator(mail_text.addresses)
+_HOST = r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+
+
 class Settings(BaseModel):
     """What a process can be told from outside. Each field is the environment variable of its name in capitals.
 
@@ -75,6 +80,9 @@ class Settings(BaseModel):
         task_log_size: bytes at which such a file turns over.
         task_log_backups: how many old ones of each are kept.
         publish_timeout: seconds that a publisher waits for the broker's confirmation.
+        callback_hosts: hosts that outcomes may be POSTed to, split by commas; `*.example.org` for all below one.
+        callback_secret: signs what is POSTed.
+        callback_networks: private networks, like 10.1.0.0/16, that may be POSTed to all the same; split by commas.
         smtp_url: the mail server: `smtp://user@host:587/?starttls`, `smtps://user@host`. The embedded mode without it
             writes mail to files.
         smtp_password: of the user that `smtp_url` names, where the URL does not hold it.
@@ -104,6 +112,9 @@ class Settings(BaseModel):
     task_log_size: Annotated[int, Field(ge=1)] = 10 * 2**20
     task_log_backups: Annotated[int, Field(ge=0)] = 5
     publish_timeout: Seconds = 10.0
+    callback_hosts: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
+    callback_secret: SecretStr | None = None
+    callback_networks: Annotated[tuple[IPvAnyNetwork, ...], _COMMAS] = ()
     smtp_url: Annotated[str, _url("smtp", "smtps")] | None = Field(default=None, repr=False)
     smtp_password: SecretStr | None = None
     smtp_timeout: Seconds = 30.0

@@ -117,7 +117,7 @@ SERVICES: tuple[ServiceSpec, ...] = (
         # GitHub may take 30 s to answer, and a task may have to wait for a connection first.
         soft_time_limit=60,
         time_limit=90,
-        calls=("mailer",),
+        calls=("mailer", "webhook"),
         egress=("api.github.com:443",),
         settings=("GITHUB_API_URL", "LOG_LEVEL", "LOG_FORMAT"),
         secrets=("GITHUB_TOKEN",),
@@ -131,6 +131,7 @@ SERVICES: tuple[ServiceSpec, ...] = (
         soft_time_limit=120,
         time_limit=150,
         # Any host, SMTP_URL names it; these are the ports of SMTP.
+        calls=("webhook",),
         egress=("*:25", "*:465", "*:587"),
         settings=("SMTP_URL", "MAIL_FROM", "ADMINS", "ERROR_WINDOW", "ERRORS_PER_HOUR", "LOG_LEVEL", "LOG_FORMAT"),
         secrets=("SMTP_PASSWORD",),
@@ -144,6 +145,7 @@ SERVICES: tuple[ServiceSpec, ...] = (
         soft_time_limit=30,
         time_limit=45,
         memory=384 * 2**20,
+        calls=("webhook",),
         settings=("LOG_LEVEL", "LOG_FORMAT"),
     ),
     ServiceSpec(
@@ -153,8 +155,20 @@ SERVICES: tuple[ServiceSpec, ...] = (
         soft_time_limit=30,
         time_limit=45,
         memory=384 * 2**20,
-        calls=("mailer",),
+        calls=("mailer", "webhook"),
         settings=("LOG_LEVEL", "LOG_FORMAT"),
+    ),
+    ServiceSpec(
+        name="webhook",
+        summary="outcomes by HTTP, for callers who speak nothing else",
+        concurrency=(2, 8),
+        soft_time_limit=60,
+        time_limit=90,
+        memory=384 * 2**20,
+        # Any host that CALLBACK_HOSTS lists.
+        egress=("*:443",),
+        settings=("CALLBACK_HOSTS", "CALLBACK_NETWORKS", "LOG_LEVEL", "LOG_FORMAT"),
+        secrets=("CALLBACK_SECRET",),
     ),
 )
 
