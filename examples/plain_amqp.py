@@ -36,7 +36,8 @@ def publish(url: str, task: str, scope: dict[str, object] | None = None, **argum
         "expires": None,
         "timelimit": [None, None],
         "ignore_result": False,
-        **({"scope": scope} if scope else {}),
+        # As text, because this client's tables hold no fractions.
+        **({"scope": json.dumps(scope)} if scope else {}),
     }
     body = [[], arguments, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:

@@ -82,7 +82,7 @@ def of(request: Any) -> dict[str, Any]:
     Raises:
         InvalidScope: its message says something else than a scope.
     """
-    return json.loads(_text((getattr(request, "headers", None) or {}).get(HEADER) or {}))
+    return json.loads(_text(_table((getattr(request, "headers", None) or {}).get(HEADER))))
 
 
 def stamp(signature: Any, values: Mapping[str, Any]) -> Any:
@@ -164,9 +164,17 @@ def _stamp_all(signatures: Any, values: Mapping[str, Any]) -> list[Any]:
     return [stamp(one, values) for one in signatures]
 
 
+def _table(values: Any) -> Any:
+    # Some clients' AMQP tables hold no fractions: they may write the table as JSON text.
+    try:
+        return json.loads(values) if isinstance(values, str) else values or {}
+    except ValueError:
+        return values
+
+
 def _readable(values: Any) -> str:
     try:
-        return _text(values or {})
+        return _text(_table(values))
     except InvalidScope:
         return _NONE  # the task itself says so, where it begins
 

@@ -90,6 +90,11 @@ def test_headers_of_the_caller_win(house: Telling, label: str) -> None:
     assert house.scope_of(label) == {"locale": "ja"}
 
 
+def test_a_header_may_be_json_text(house: Telling, label: str) -> None:
+    worker.nested(label, 1, {}).apply_async(headers={"scope": '{"locale": "ja", "share": 0.5}'})
+    assert house.scope_of(label) == {"locale": "ja", "share": 0.5}
+
+
 def test_headers_of_the_caller_that_are_no_scope_leave_it_alone(house: Telling, label: str) -> None:
     with scope(**FRENCH):
         worker.leaf.si(label).apply_async(headers={"trace": "abc"})
