@@ -6,12 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery.app.trace import trace_task
+from celery.exceptions import Ignore
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.app import App
-from shared.errors import InvalidArguments
+from shared.errors import Final, InvalidArguments
 from shared.scope import LARGEST, InvalidScope, current, exactly, scope
+from shared.signatures import Declaration
+from shared.tasks import implements
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -148,3 +152,31 @@ def test_a_schedule_has_its_scope_in_the_header(make_app: Callable[..., App], mo
     (entry,) = make_app().conf.beat_schedule.values()
     # Then the entry publishes it
     assert entry["options"]["headers"] == {"scope": {"locale": "kk"}}
+
+
+@pytest.mark.parametrize("outcome", ["success", "failure", "retry", "ignored"])
+def test_a_run_leaves_nothing_behind_in_its_thread(make_app: Callable[..., App], outcome: str) -> None:
+    # Given a worker's task, and Celery's own code that runs one
+    app, seen = make_app("reporter"), []
+
+    def look() -> None:
+        raise NotImplementedError
+
+    @implements(Declaration("reporter.look", look, keeps_result=False), app, bind=True)
+    def run(task: Any) -> None:
+        seen.append(current())
+        match outcome:
+            case "failure":
+                raise Final("as asked")
+            case "retry":
+                raise task.retry(countdown=0)
+            case "ignored":
+                raise Ignore
+
+    # When it runs with a scope in its message, in a thread that has another
+    with scope(locale="fr"):
+        request = {"id": "an-id", "scope": {"locale": "ja"}, "delivery_info": {}, "retries": 0, "is_eager": False}
+        trace_task(app.tasks["reporter.look"], "an-id", [], {}, request, app=app)
+        # Then it saw its own, and the thread's is in force again
+        assert seen == [{"locale": "ja"}]
+        assert current() == {"locale": "fr"}
