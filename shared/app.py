@@ -14,15 +14,16 @@ from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
 
+from shared import scope, task_logs
 from shared.config import Settings
 from shared.embedded import transport
 from shared.errors import Error
 from shared.health import HealthFile
 from shared.signatures import declarations
-from shared.topology import SERVICES, TASKS_EXCHANGE, ServiceSpec, queue_arguments, service, validate
+from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
 
-#: Built-in tasks that run another task's signature for each item; they belong to that task's service.
-_ITERATING_BUILTINS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+#: Celery's own tasks say of their result what the configuration says, and not what those say that they work for.
+_ANSWERING_BUILTINS = scope.ITERATING | {"celery.accumulate"}
 
 #: `celery` copies BROKER_URL there, and Celery lets them win over the URLs that have the password.
 _CELERYS_OWN_URLS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
@@ -64,14 +65,24 @@ class App(Celery):
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
         options.setdefault("mandatory", True)
         options.setdefault("confirm_timeout", self.settings.publish_timeout)
-        if options.get("ignore_result") is None:
+        if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
             # By name alone Celery subscribes to the result store for every call, and waits where that is away.
-            declared = declarations().get(name)
-            options["ignore_result"] = not declared.keeps_result if declared else self.conf.task_ignore_result
+            options["ignore_result"] = self._ignores_result(name, args, kwargs)
         if self.settings.embedded:
             # Without a server the types of exchanges live in the process that declared them.
             options.setdefault("declare", list(self.amqp.queues.values()))
         return super().send_task(name, args, kwargs, **options)
+
+    def _ignores_result(self, name: str, args: Any, kwargs: Any) -> bool:
+        if name == "celery.accumulate":
+            # Joins the group that took a task's place: what it returns is that task's result.
+            return False
+        # What runs a task for each item answers where that task does.
+        inner = _iterated(name, args, kwargs)
+        declared = declarations().get(inner["task"] if inner else name)
+        if declared is None and inner:
+            return bool((inner.get("options") or {}).get("ignore_result", self.conf.task_ignore_result))
+        return not declared.keeps_result if declared else self.conf.task_ignore_result
 
 
 def create_app(name: str | None = None, *, settings: Settings | None = None, current: bool = True) -> App:
@@ -98,6 +109,11 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
     if current:
         _prepare_environment(settings)
     app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=current)
+    scope.connect()
+    if current:
+        # The current app is one thread's; the others of this process, which publish too, have the default one.
+        app.set_default()
+        task_logs.connect(settings)
     app.settings = settings
     app.spec = spec
     app.conf.update(_common(settings, spec))
@@ -108,6 +124,11 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         # Declared ahead, by the broker's definitions: here they are used, and may not be changed.
         app.control.mailbox.exchange.no_declare = True
         app.control.mailbox.reply_exchange.no_declare = True
+    if spec is not None:
+        # Here, because what it registers stands on this module.
+        from shared import everyone
+
+        everyone.register(app)
     if spec is not None and settings.health_file is not None:
         app.steps["consumer"].add(HealthFile)
     return app
@@ -139,13 +160,18 @@ def route(owner: ServiceSpec | None, name: str, args: Any, kwargs: Mapping[str, 
     that they run; the others to the service that publishes them.
     """
     key = name
-    if name in _ITERATING_BUILTINS:
-        inner = (kwargs or {}).get("task") or (args[0] if args else None)
-        if inner:
-            key = f"{inner['task'].partition('.')[0]}.{name}"
+    if inner := _iterated(name, args, kwargs):
+        key = f"{inner['task'].partition('.')[0]}.{name}"
     elif name.startswith("celery.") and owner is not None:
         key = f"{owner.name}.{name}"
     return {"exchange": TASKS_EXCHANGE, "exchange_type": "topic", "routing_key": key}
+
+
+def _iterated(name: str, args: Any, kwargs: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The signature that a built-in task runs for each item; None for every other task."""
+    if name not in scope.ITERATING:
+        return None
+    return (kwargs or {}).get("task") or (args[0] if args else None)
 
 
 def _common(settings: Settings, spec: ServiceSpec | None) -> dict[str, Any]:
@@ -199,12 +225,19 @@ def _schedule() -> dict[str, Any]:
             "options": {
                 "ignore_result": True,
                 "expires": schedule.expires,
+                **_headers(schedule),
                 **({"link": [known[schedule.then].s()]} if schedule.then else {}),
             },
         }
         for spec in SERVICES
         for schedule in spec.schedules
     }
+
+
+def _headers(schedule: Schedule) -> dict[str, Any]:
+    with scope.scope(**schedule.scope):
+        values = scope.current()
+    return {"headers": {scope.HEADER: values}} if values else {}
 
 
 def _cluster(settings: Settings) -> dict[str, Any]:

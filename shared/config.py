@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     model_validator,
@@ -56,6 +57,10 @@ Addresses = Annotated[
 ]
 
 
+_COMMAS = BeforeValidator(mail_text.addresses)
+_HOST = r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+
+
 class Settings(BaseModel):
     """What a process can be told from outside. Each field is the environment variable of its name in capitals.
 
@@ -70,7 +75,14 @@ class Settings(BaseModel):
         github_token: raises GitHub's limit from 10 to 30 searches a minute.
         health_file: a worker makes this file again and again while it consumes its queue; who checks it deletes it.
         log_level: of the worker's own log.
+        log_format: of the worker's own log: `text`, or `json` with one object a line.
+        task_log_dir: where each task has a log file of its own; None writes none.
+        task_log_size: bytes at which such a file turns over.
+        task_log_backups: how many old ones of each are kept.
         publish_timeout: seconds that a publisher waits for the broker's confirmation.
+        callback_hosts: hosts that outcomes may be POSTed to, split by commas; `*.example.org` for all below one.
+        callback_secret: signs what is POSTed.
+        callback_networks: private networks, like 10.1.0.0/16, that may be POSTed to all the same; split by commas.
         smtp_url: the mail server: `smtp://user@host:587/?starttls`, `smtps://user@host`. The embedded mode without it
             writes mail to files.
         smtp_password: of the user that `smtp_url` names, where the URL does not hold it.
@@ -95,7 +107,14 @@ class Settings(BaseModel):
     github_token: SecretStr | None = None
     health_file: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    task_log_dir: Path | None = None
+    task_log_size: Annotated[int, Field(ge=1)] = 10 * 2**20
+    task_log_backups: Annotated[int, Field(ge=0)] = 5
     publish_timeout: Seconds = 10.0
+    callback_hosts: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
+    callback_secret: SecretStr | None = None
+    callback_networks: Annotated[tuple[IPvAnyNetwork, ...], _COMMAS] = ()
     smtp_url: Annotated[str, _url("smtp", "smtps")] | None = Field(default=None, repr=False)
     smtp_password: SecretStr | None = None
     smtp_timeout: Seconds = 30.0

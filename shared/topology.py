@@ -48,6 +48,7 @@ class Schedule:
         crontab: the five fields of crontab(5), in UTC.
         kwargs: its arguments, checked against its signature before beat starts.
         expires: seconds after which a tick that no worker took is worth nothing.
+        scope: the scope in which the task runs.
         then: a task that gets the first one's result, as its only argument, when that is done.
     """
 
@@ -55,6 +56,7 @@ class Schedule:
     crontab: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     expires: int = 12 * 3600
+    scope: Mapping[str, Any] = field(default_factory=dict)
     then: str | None = None
 
 
@@ -139,9 +141,9 @@ SERVICES: tuple[ServiceSpec, ...] = (
         # GitHub may take 30 s to answer, and a task may have to wait for a connection first.
         soft_time_limit=60,
         time_limit=90,
-        calls=("mailer",),
+        calls=("mailer", "webhook"),
         egress=("api.github.com:443",),
-        settings=("GITHUB_API_URL", "LOG_LEVEL"),
+        settings=("GITHUB_API_URL", "LOG_LEVEL", "LOG_FORMAT"),
         secrets=("GITHUB_TOKEN",),
         schedules=(Schedule("reporter.produce_report", "0 0 * * *", {"period": "day"}, then="mailer.send_report"),),
     ),
@@ -153,11 +155,44 @@ SERVICES: tuple[ServiceSpec, ...] = (
         soft_time_limit=120,
         time_limit=150,
         # Any host, SMTP_URL names it; these are the ports of SMTP.
+        calls=("webhook",),
         egress=("*:25", "*:465", "*:587"),
-        settings=("SMTP_URL", "MAIL_FROM", "ADMINS", "ERROR_WINDOW", "ERRORS_PER_HOUR", "LOG_LEVEL"),
+        settings=("SMTP_URL", "MAIL_FROM", "ADMINS", "ERROR_WINDOW", "ERRORS_PER_HOUR", "LOG_LEVEL", "LOG_FORMAT"),
         secrets=("SMTP_PASSWORD",),
         schedules=(Schedule("mailer.send_digest", "0 * * * *", {"window": "1h"}, expires=3600),),
         local={"SMTP_URL": "smtp://mailcatcher:1025"},
+    ),
+    ServiceSpec(
+        name="calculator",
+        summary="small arithmetic: the first steps of Celery, and every canvas primitive",
+        concurrency=(2, 4),
+        soft_time_limit=30,
+        time_limit=45,
+        memory=384 * 2**20,
+        calls=("webhook",),
+        settings=("LOG_LEVEL", "LOG_FORMAT"),
+    ),
+    ServiceSpec(
+        name="scoped",
+        summary="tasks that inherit their caller's scope: scenarios, notices in the reader's language",
+        concurrency=(2, 4),
+        soft_time_limit=30,
+        time_limit=45,
+        memory=384 * 2**20,
+        calls=("mailer", "webhook"),
+        settings=("LOG_LEVEL", "LOG_FORMAT"),
+    ),
+    ServiceSpec(
+        name="webhook",
+        summary="outcomes by HTTP, for callers who speak nothing else",
+        concurrency=(2, 8),
+        soft_time_limit=60,
+        time_limit=90,
+        memory=384 * 2**20,
+        # Any host that CALLBACK_HOSTS lists.
+        egress=("*:443",),
+        settings=("CALLBACK_HOSTS", "CALLBACK_NETWORKS", "LOG_LEVEL", "LOG_FORMAT"),
+        secrets=("CALLBACK_SECRET",),
     ),
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.config import Settings
 from shared.errors import Error
 from shared.render.worker import embedded_arguments
-from shared.topology import ServiceSpec
+from shared.topology import Pool, ServiceSpec
 
 #: Seconds that a worker may take until it consumes, and to finish its tasks when it is stopped.
 START_TIMEOUT = 60.0
@@ -23,7 +23,9 @@ class WorkerDied(Error):
 
 
 @contextmanager
-def running(spec: ServiceSpec, settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
+def running(
+    spec: ServiceSpec, settings: Settings, environ: Mapping[str, str] = os.environ, pool: Pool = "threads"
+) -> Iterator[Path]:
     """Run the worker of `spec` beside this process until the block ends; gives the path of its log.
 
     Raises:
@@ -37,7 +39,7 @@ def running(spec: ServiceSpec, settings: Settings, environ: Mapping[str, str] = 
     health.unlink(missing_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *embedded_arguments(spec)],
+            [sys.executable, "-m", "celery", *embedded_arguments(spec, pool)],
             env={**environ, "LOCAL_DIR": str(root), "HEALTH_FILE": str(health)},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -38,6 +38,7 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
         "volumes": [
             f"secrets-{spec.name}:/run/secrets:ro",
             "reports:/reports",
+            "task-logs:/task-logs",
             *(f"${{{name}_FILE:-/dev/null}}:{_mount(name)}:ro" for name in spec.secrets),
         ],
         "mem_limit": spec.memory,

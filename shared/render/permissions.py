@@ -61,7 +61,8 @@ def users(services: Iterable[ServiceSpec] = SERVICES) -> tuple[User, ...]:
         User(
             BEAT,
             write=_any(TASKS_EXCHANGE, EVENT_EXCHANGE),
-            calls=tuple(spec.name for spec in services if spec.schedules),
+            # An operator may schedule a task of any service while beat runs.
+            calls=tuple(own_queues),
         ),
         User(
             OPERATOR,

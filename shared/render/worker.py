@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from shared.topology import ServiceSpec
+from shared.topology import Pool, ServiceSpec
 
 
-def embedded_arguments(spec: ServiceSpec) -> list[str]:
+def embedded_arguments(spec: ServiceSpec, pool: Pool = "threads") -> list[str]:
     """As below, with threads: nothing to fork on a laptop, and it starts and stops in a moment. Time limits need
     processes, so the embedded mode has none."""
-    return worker_arguments(replace(spec, pool="threads"))
+    return worker_arguments(replace(spec, pool=pool))
 
 
 def worker_arguments(spec: ServiceSpec) -> list[str]:

@@ -3,14 +3,16 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
 from celery import Signature
+from celery.canvas import chunks, xmap, xstarmap
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 import shared.signatures
+from shared import scope
 from shared.errors import ContractError, InvalidArguments
 from shared.topology import TASKS_EXCHANGE
 
@@ -39,10 +41,15 @@ class Declaration(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.parameters = inspect.signature(function).parameters
         hints = get_type_hints(function, include_extras=True)
+        self.rest = next((one.name for one in self.parameters.values() if one.kind is one.VAR_KEYWORD), None)
         fields: dict[str, Any] = {
-            parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
-            for parameter in self.parameters.values()
+            one.name: (hints[one.name], ... if one.default is one.empty else one.default)
+            for one in self.parameters.values()
         }
+        if self.rest:
+            # `**facts: Fact` takes any further names; their values have one type.
+            self._rest_type = hints[self.rest]
+            fields[self.rest] = (dict[str, self._rest_type], {})  # type: ignore[name-defined]
         self.arguments: type[BaseModel] = create_model(
             name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields
         )
@@ -56,7 +63,7 @@ class Declaration(Generic[P, R]):
         """
         given = self._bind(args, kwargs)
         checked = self._validate(given)
-        return self._signature((), checked.model_dump(mode="json", include=set(given)))
+        return self._signature((), self._flat(checked.model_dump(mode="json", include=set(given))))
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """A partial signature: the canvas puts the results of what ran before in front of `args`.
@@ -79,6 +86,18 @@ class Declaration(Generic[P, R]):
         """As calling, but the canvas adds nothing to its arguments."""
         return self(*args, **kwargs).set(immutable=True)
 
+    def map(self, items: Iterable[Any]) -> Signature:
+        """One message that runs this task for each item, one after the other; its result is the list of theirs."""
+        return xmap(self.s(), list(items))
+
+    def starmap(self, items: Iterable[tuple[Any, ...]]) -> Signature:
+        """As `map`; each item holds all positional arguments."""
+        return xstarmap(self.s(), list(items))
+
+    def chunks(self, items: Iterable[tuple[Any, ...]], size: int) -> Signature:
+        """As `starmap`, `size` items a message; its result is a list of lists."""
+        return chunks(self.s(), list(items), size)
+
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Publish at once; gives Celery's `AsyncResult`."""
         return self(*args, **kwargs).apply_async()
@@ -90,7 +109,14 @@ class Declaration(Generic[P, R]):
             InvalidArguments: the publisher had another idea of this task.
         """
         checked = self._validate(self._bind(args, kwargs))
-        return {name: getattr(checked, name) for name in self.parameters}
+        return self._flat({name: getattr(checked, name) for name in self.parameters})
+
+    def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> frozenset[str]:
+        """The parameters that these arguments fill; none of them where they do not fit at all."""
+        try:
+            return frozenset(inspect.signature(self.function).bind_partial(*args, **kwargs).arguments)
+        except TypeError:
+            return frozenset()
 
     def dump_result(self, value: Any) -> Any:
         """What the task returned, as plain JSON values of the declared type."""
@@ -105,6 +131,11 @@ class Declaration(Generic[P, R]):
                 f"{self.name} is declared with ({', '.join(self.parameters)}): make them the same"
             )
 
+    def _flat(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """`arguments` as a call writes them: what `**rest` took, beside the others."""
+        rest = arguments.pop(self.rest, {}) if self.rest else {}
+        return {**arguments, **rest}
+
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return dict(inspect.signature(self.function).bind(*args, **kwargs).arguments)
@@ -118,8 +149,10 @@ class Declaration(Generic[P, R]):
             raise InvalidArguments(explain(self.name, error)) from None
 
     def _dump_one(self, name: str, value: Any) -> Any:
-        field = self.arguments.model_fields[name]
-        adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
+        if name in self.parameters and name != self.rest:
+            adapter: TypeAdapter[Any] = TypeAdapter(self.arguments.model_fields[name].rebuild_annotation())
+        else:
+            adapter = TypeAdapter(self._rest_type)
         try:
             return adapter.dump_python(adapter.validate_python(value), mode="json")
         except ValidationError as error:
@@ -135,6 +168,7 @@ class Declaration(Generic[P, R]):
                 "exchange_type": "topic",
                 "routing_key": self.name,
                 "ignore_result": not self.keeps_result,
+                **scope.pin(),
             },
         )
 

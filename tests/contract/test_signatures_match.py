@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shared.signatures import declarations
-from shared.topology import PUBLISHERS, SERVICES, ServiceSpec
+from shared.topology import EVERYONE, PUBLISHERS, SERVICES, ServiceSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +36,8 @@ print(json.dumps({
         "base": [f"{base.__module__}.{base.__qualname__}" for base in type(task).__mro__],
         "max_retries": task.max_retries,
         "module": task.__module__,
-    } for name, task in app.tasks.items() if not name.startswith("celery.")},
+    } for name, task in app.tasks.items() if not name.startswith(("celery.", "all."))},
+    "everyones": sorted(name for name in app.tasks if name.startswith("all.")),
 }))
 """
 
@@ -76,6 +77,11 @@ def test_every_implementation_was_declared(spec: ServiceSpec) -> None:
 
 
 @each_service
+def test_every_service_implements_the_tasks_of_everyone(spec: ServiceSpec) -> None:
+    assert app_of(spec.name)["everyones"] == list(declarations(EVERYONE))
+
+
+@each_service
 def test_a_service_declares_something(spec: ServiceSpec) -> None:
     assert declarations(spec.name)
 
@@ -104,7 +110,7 @@ def test_every_task_stands_on_the_common_base_and_gives_up_some_day(spec: Servic
 
 def test_every_declaration_belongs_to_a_service() -> None:
     owners = {task.service for task in declarations().values()}
-    assert owners <= {spec.name for spec in SERVICES}
+    assert owners <= {EVERYONE, *(spec.name for spec in SERVICES)}
 
 
 def test_a_declaration_stands_in_the_module_of_its_service_under_its_own_name() -> None:

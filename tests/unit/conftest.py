@@ -26,7 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_app(tmp_path: Path) -> Iterator[Callable[..., App]]:
     """Makes apps as `create_app` does: embedded below `tmp_path` unless the settings name a broker."""
     made: list[App] = []
-    current, environment = _state._tls.current_app, dict(os.environ)
+    current, default, environment = _state._tls.current_app, _state.default_app, dict(os.environ)
 
     def make(name: str | None = None, **settings: Any) -> App:
         # kombu remembers for the whole process what is bound, whatever the folder.
@@ -39,6 +39,7 @@ def make_app(tmp_path: Path) -> Iterator[Callable[..., App]]:
     for app in made:
         app.close()
     _state._tls.current_app = current
+    _state.set_default_app(default)
     os.environ.clear()
     os.environ.update(environment)
 

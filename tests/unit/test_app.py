@@ -25,7 +25,7 @@ from shared.config import Settings
 from shared.errors import InvalidArguments, TopologyError
 from shared.health import HealthFile
 from shared.results.sqlite import SqliteBackend
-from shared.signatures import declarations
+from shared.signatures import Declaration, mailer
 from shared.signatures import reporter as contract
 from shared.topology import SERVICES, Schedule, queue_arguments, service
 
@@ -103,8 +103,8 @@ def test_a_worker_knows_only_its_own_queue(
     app = make_app("reporter", **cluster)
     assert app.spec == service("reporter") and app.main == "reporter"
     assert list(app.amqp.queues) == ["reporter"]
-    # And a publisher knows all
-    assert set(make_app(**cluster).amqp.queues) == {spec.name for spec in SERVICES} | {"painter"}
+    # And a publisher knows them all
+    assert set(make_app(**cluster).amqp.queues) == {*(spec.name for spec in SERVICES), "painter"}
 
 
 @pytest.mark.parametrize("name", [None, "reporter"])
@@ -329,10 +329,10 @@ def test_a_signature_goes_the_same_way_through_any_app(
 
 @pytest.mark.parametrize("name", [None, "reporter"])
 def test_chunks_go_to_the_service_of_their_task(
-    make_app: MakeApp, cluster: dict[str, str], name: str | None, producer: RecordingProducer
+    make_app: MakeApp, name: str | None, producer: RecordingProducer
 ) -> None:
     # Given chunks of a task, published by anyone
-    make_app(name, **cluster)
+    make_app(name)
     parts = chunks(contract.fetch_repos.s(), [("2026-01-01", 100, page) for page in range(1, 5)], 2).group()
     # When each is published
     for part in parts.tasks:
@@ -353,11 +353,30 @@ def test_an_iteration_goes_to_the_service_of_its_task(builtin: str) -> None:
 
 @pytest.mark.parametrize("builtin", ["celery.accumulate", "celery.chord_unlock", "celery.backend_cleanup"])
 def test_other_builtins_run_where_they_are_published(
-    make_app: MakeApp, settings: dict[str, str], builtin: str, producer: RecordingProducer
+    make_app: MakeApp, builtin: str, producer: RecordingProducer
 ) -> None:
-    app = make_app("reporter", **settings)
+    app = make_app("reporter")
     app.send_task(builtin, **to(producer))
     assert producer.published[0]["routing_key"] == f"reporter.{builtin}"
+
+
+def _silent(item: int) -> None: ...
+
+
+def test_celerys_own_tasks_answer_where_the_tasks_do_that_they_work_for(
+    make_app: MakeApp, producer: RecordingProducer
+) -> None:
+    # Given a configuration that ignores results unless told otherwise
+    app = make_app("reporter")
+    assert app.conf.task_ignore_result
+    # When a group takes a task's place, and tasks are run for each item
+    app.tasks["celery.accumulate"].s(index=0).apply_async(**to(producer))
+    for inner in (contract.fetch_repos, contract.produce_report):
+        inner.map([1]).apply_async(**to(producer))
+    silent: Declaration[..., Any] = Declaration("reporter.silent", _silent, keeps_result=False)
+    silent.map([1]).apply_async(**to(producer))
+    # Then each answers, unless the inner task does not
+    assert [message["headers"]["ignore_result"] for message in producer.published] == [False, False, False, True]
 
 
 def test_every_key_of_a_worker_leads_to_a_queue_that_its_user_may_publish_to() -> None:
@@ -558,11 +577,10 @@ def test_beat_publishes_what_the_services_schedule(make_app: MakeApp, settings: 
     assert set(app.conf.beat_schedule) == {f"{task}@{crontab}" for task, crontab in entries}
     nightly = app.conf.beat_schedule["reporter.produce_report@0 0 * * *"]
     assert nightly["kwargs"] == {"period": "day"}
-    # Its result goes to the administrators.
     assert nightly["options"] == {
         "ignore_result": True,
         "expires": 12 * 3600,
-        "link": [declarations()["mailer.send_report"].s()],
+        "link": [mailer.send_report.s()],
     }
     assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({0}, {0})
 

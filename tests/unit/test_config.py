@@ -1,5 +1,6 @@
 """Settings from the environment and from secret files."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ VALUES: dict[str, tuple[str, Any]] = {
     "github_token": ("ghp_x", SecretStr("ghp_x")),
     "health_file": ("/run/health/consuming", Path("/run/health/consuming")),
     "log_level": ("DEBUG", "DEBUG"),
+    "log_format": ("json", "json"),
+    "task_log_dir": ("/var/log/tasks", Path("/var/log/tasks")),
+    "task_log_size": ("1000", 1000),
+    "task_log_backups": ("0", 0),
     "publish_timeout": ("2.5", 2.5),
+    "callback_hosts": ("a.test, *.b.test", ("a.test", "*.b.test")),
+    "callback_secret": ("hunter5", SecretStr("hunter5")),
+    "callback_networks": ("10.1.0.0/16,::1/128", (IPv4Network("10.1.0.0/16"), IPv6Network("::1/128"))),
     "smtp_url": ("smtps://ann@mail.test:465", "smtps://ann@mail.test:465"),
     "smtp_password": ("hunter4", SecretStr("hunter4")),
     "smtp_timeout": ("5", 5.0),

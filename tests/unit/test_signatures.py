@@ -15,7 +15,7 @@ from shared.signatures import Declaration, declarations, signature
 from shared.signatures import declaration as module
 from shared.signatures import reporter as contract
 from shared.signatures.reporter import Assignment, Page, Question, Repo
-from shared.topology import SERVICES, TASKS_EXCHANGE
+from shared.topology import EVERYONE, SERVICES, TASKS_EXCHANGE
 
 TODAY = datetime.now(UTC).date()
 ASSIGNMENT = Assignment(question=Question(since=date(2026, 1, 1), ref_date=date(2026, 1, 8)), task_id="t", started=1.5)
@@ -355,10 +355,39 @@ def test_declarations_are_found_by_their_service(registry: dict[str, Any]) -> No
 
 def test_every_declared_task_belongs_to_a_service_and_says_what_it_does() -> None:
     for name, task in declarations().items():
-        assert task.service in {spec.name for spec in SERVICES}, name
+        assert task.service in {EVERYONE, *(spec.name for spec in SERVICES)}, name
         assert task.__doc__ and task.__doc__.strip(), name
 
 
 def test_a_declaration_shows_what_it_takes(painting: Declaration[..., Any]) -> None:
     assert repr(painting) == "<task painter.paint(what, paints, when, coats)>"
     assert painting.__doc__ == "Paint it."
+
+
+def notice(user: str, event: str = "ready", **facts: int | date) -> None:
+    """Tell `user`, with any facts."""
+
+
+def test_further_keyword_arguments_have_one_type() -> None:
+    # Given a task that takes facts by any name
+    declared: Declaration[..., Any] = Declaration("painter.notice", notice, keeps_result=False)
+    # When it is called, and when a worker takes what was sent
+    made = declared("ann", left=1, until=date(2026, 3, 15))
+    # Then they travel beside the others, as JSON, and arrive in their types
+    assert made.kwargs == {"user": "ann", "left": 1, "until": "2026-03-15"}
+    arrived = declared.check_arguments((), made.kwargs)
+    assert arrived == {"user": "ann", "event": "ready", "left": 1, "until": date(2026, 3, 15)}
+    assert declared.s("ann", left=2).kwargs == {"left": 2}
+    # And what is of another type is named
+    with pytest.raises(InvalidArguments, match=r"left"):
+        declared("ann", left="many")
+    with pytest.raises(InvalidArguments, match=r"left"):
+        declared.s(left="many")
+    with pytest.raises(InvalidArguments, match="user"):
+        declared(left=1)
+
+
+def test_facts_that_were_left_out_are_no_arguments() -> None:
+    declared: Declaration[..., Any] = Declaration("painter.notice", notice, keeps_result=False)
+    assert declared("ann").kwargs == {"user": "ann"}
+    assert declared.check_arguments(("ann",), {}) == {"user": "ann", "event": "ready"}

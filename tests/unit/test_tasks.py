@@ -167,17 +167,17 @@ def test_each_attempt_is_routed_by_its_name(app: App, failing: Any, arrived_by: 
 
 def test_a_task_for_everyone_is_retried_by_this_service_alone(app: App, make_app: Callable[..., App]) -> None:
     # Given a task that every service runs, and that fails here
-    def ping(paints: Any, when: Any) -> Any:
+    def paint(paints: Any, when: Any) -> Any:
         raise Retryable("later")
 
-    implements(declared("all.ping"), app, autoretry_for=(Retryable,))(ping)
+    implements(declared("all.paint"), app, autoretry_for=(Retryable,))(paint)
     # When it is retried
     with pytest.raises(Retry):
-        attempt(app.tasks["all.ping"], [], routing_key="all.ping")
+        attempt(app.tasks["all.paint"], [], routing_key="all.paint")
     # Then its key leads to no other service, and is one that this service may publish
     message = published(app)
-    assert message.headers["task"] == "all.ping"
-    assert message.delivery_info["routing_key"] == "reporter.all.ping"
+    assert message.headers["task"] == "all.paint"
+    assert message.delivery_info["routing_key"] == "reporter.all.paint"
 
 
 def test_a_signature_of_the_next_attempt_has_no_key_of_the_last(failing: Any) -> None:

@@ -1,0 +1,1 @@
+"""Small arithmetic: the first steps of Celery."""

@@ -1,0 +1,1 @@
+"""Tasks that inherit their caller's scope."""

@@ -1,0 +1,60 @@
+"""The same scenario in each of Celery's pools: a canvas, a scope, a retry, a failure."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import _state, chord
+
+from shared.app import App, create_app
+from shared.config import Settings
+from shared.embedded.transport import Transport
+from shared.embedded.worker import running
+from shared.scope import scope
+from shared.signatures import calculator, scoped
+from shared.topology import Pool, service
+
+PATIENCE = 30
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    """A publisher without a server."""
+    kept, default = _state._tls.current_app, _state.default_app
+    Transport.global_state.clear()
+    app = create_app(settings=Settings(local_dir=tmp_path / "local"))
+    yield app
+    app.close()
+    _state._tls.current_app = kept
+    _state.set_default_app(default)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
+def test_a_scenario_in_each_pool(app: App, pool: Pool) -> None:
+    environ = {name: value for name, value in os.environ.items() if name not in ("BROKER_URL", "REDIS_URL")}
+    environ |= {"LOCAL_DIR": str(app.settings.local_dir), "TASK_LOG_DIR": str(app.settings.local_dir / "logs")}
+    with (
+        running(service("calculator"), app.settings, environ, pool),
+        running(service("scoped"), app.settings, environ, pool),
+    ):
+        # When canvases, a retry and a failure run, and calls in two scopes at once
+        total = chord([calculator.multiply(n, n) for n in range(5)], calculator.total.s()).delay()
+        apart = calculator.count_down(3).delay()
+        unsteady = calculator.unsteady(1).delay()
+        failed = calculator.add_days(3_000_000).delay()
+        shown = {}
+        for locale in ("fr", "ja"):
+            with scope(locale=locale):
+                shown[locale] = [scoped.show(2).delay() for _ in range(5)]
+        # Then each answers as it does in every other pool
+        assert total.get(timeout=PATIENCE) == 30
+        assert apart.get(timeout=PATIENCE) == 6
+        assert unsteady.get(timeout=PATIENCE) == 2
+        with pytest.raises(Exception, match="no day lies"):
+            failed.get(timeout=PATIENCE)
+        for locale, calls in shown.items():
+            assert [call.get(timeout=PATIENCE) for call in calls] == [{"locale": locale}] * 5
+        # And each task has its log
+        log = (app.settings.local_dir / "logs" / "calculator.unsteady.log").read_text()
+        assert "attempt=1 retried: " in log and "attempt=2 succeeded in " in log
