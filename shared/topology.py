@@ -128,7 +128,7 @@ PUBLISHERS: tuple[PublisherSpec, ...] = (
         name="gateway",
         summary="HTTP and a web page: submits, shows progress, serves reports",
         # The mailer for the reports of its own errors.
-        calls=("reporter", "mailer"),
+        calls=("reporter", "scoped", "mailer"),
     ),
 )
 

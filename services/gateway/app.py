@@ -13,7 +13,7 @@ from services.gateway import logs, problem
 from services.gateway.error_report import ErrorReport
 from services.gateway.guards import ApiKeys, SameOrigin, SecureHeaders
 from services.gateway.house import House
-from services.gateway.routes import errors, health, page, reports, tasks
+from services.gateway.routes import errors, health, notifications, page, reports, tasks
 from services.gateway.settings import GatewaySettings
 from services.gateway.stopping import when_told_to_stop
 from shared.errors import ConfigError
@@ -66,7 +66,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     key: dict[str, Any] = {}
     if settings.api_keys:
         key = {"dependencies": [Security(HTTPBearer(auto_error=False))], "responses": problem.documented(401)}
-    for routes in (reports, tasks, errors, page):
+    for routes in (reports, tasks, notifications, errors, page):
         app.include_router(routes.router, **key)
     app.include_router(health.router)
     page.mount(app)

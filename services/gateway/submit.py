@@ -42,7 +42,8 @@ def submission(declaration: Declaration[..., Any]) -> Callable[..., Awaitable[Su
 
     async def submit(arguments: Any, response: Response, house: TheHouse) -> Submitted:
         try:
-            signature = declaration(**{name: getattr(arguments, name) for name in arguments.model_fields_set})
+            given = {name: getattr(arguments, name) for name in arguments.model_fields_set}
+            signature = declaration(**declaration.flat(given))
         except InvalidArguments as error:
             raise Problem(422, "invalid-request", str(error)) from error
         submitted = await hand_in(house, signature)

@@ -63,7 +63,7 @@ class Declaration(Generic[P, R]):
         """
         given = self._bind(args, kwargs)
         checked = self._validate(given)
-        return self._signature((), self._flat(checked.model_dump(mode="json", include=set(given))))
+        return self._signature((), self.flat(checked.model_dump(mode="json", include=set(given))))
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """A partial signature: the canvas puts the results of what ran before in front of `args`.
@@ -109,7 +109,7 @@ class Declaration(Generic[P, R]):
             InvalidArguments: the publisher had another idea of this task.
         """
         checked = self._validate(self._bind(args, kwargs))
-        return self._flat({name: getattr(checked, name) for name in self.parameters})
+        return self.flat({name: getattr(checked, name) for name in self.parameters})
 
     def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> frozenset[str]:
         """The parameters that these arguments fill; none of them where they do not fit at all."""
@@ -131,10 +131,16 @@ class Declaration(Generic[P, R]):
                 f"{self.name} is declared with ({', '.join(self.parameters)}): make them the same"
             )
 
-    def _flat(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """`arguments` as a call writes them: what `**rest` took, beside the others."""
-        rest = arguments.pop(self.rest, {}) if self.rest else {}
-        return {**arguments, **rest}
+    def flat(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """`arguments` as a call writes them: what `**rest` takes, beside the others.
+
+        Raises:
+            InvalidArguments: the rest has a name that is a parameter's own.
+        """
+        rest = arguments.get(self.rest, {}) if self.rest else {}
+        if taken := rest.keys() & self.parameters.keys():
+            raise InvalidArguments(f"{self.name}: {self.rest}: {min(taken)} is a parameter, give it beside the others")
+        return {**{name: value for name, value in arguments.items() if name != self.rest}, **rest}
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         try:

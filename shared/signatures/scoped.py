@@ -10,8 +10,13 @@ from shared.signatures.declaration import signature
 from shared.signatures.mailer import MailResult
 from shared.signatures.reporter import Value
 
+#: Languages that there are words for. A test holds it against the catalogues.
+LANGUAGES = ("de", "en", "fr", "ja", "kk", "ru")
+#: Characters of a language tag. Source: RFC 5646, section 4.4.1.
+LONGEST_TAG = 35
+
 #: A language, with a script or a region where that matters: `fr`, `de-AT`, `zh_Hans`. Unknown ones fall back.
-LocaleTag = Annotated[str, Field(max_length=35)]
+LocaleTag = Annotated[str, Field(max_length=LONGEST_TAG)]
 Event = Literal["report_ready", "quota_low"]
 Fact = int | float | date | str
 ScenarioId = Annotated[int, Field(ge=1)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.scoped.languages import Language
 from tests.e2e.houses import ComposeHouse
 
 pytestmark = pytest.mark.containers
@@ -109,3 +110,21 @@ def test_one_key_is_one_mail_on_many_workers(compose: ComposeHouse, inbox: Inbox
     # Then one of them has sent it, and the others know
     assert done.stdout.split() == ["1", "39"], done.stderr
     assert len([mail for mail in inbox.mails() if mail["subject"] == "same"]) == 1
+
+
+def test_a_notice_asked_for_in_two_languages_is_two_mails(compose: ComposeHouse, inbox: Inbox) -> None:
+    # When a program asks the gateway for the same notice, once for a French reader and once for a Japanese one
+    url = f"http://127.0.0.1:{compose.ports['GATEWAY_PORT']}/notifications"
+    notice = {"user": "ann@example.org", "event": "quota_low", "facts": {"left": 2, "until": "2026-12-01"}}
+    for header in ("fr-CH, en;q=0.5", "ja"):
+        headers = {"Content-Type": "application/json", "Accept-Language": header}
+        request = urllib.request.Request(url, json.dumps(notice).encode(), headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 202
+
+    # Then each has a mail in that language
+    for tag in ("fr", "ja"):
+        subject = Language.best(tag).say("Few reports are left")
+        mail = inbox.wait(lambda mail, subject=subject: mail["subject"] == subject)  # type: ignore[misc]
+        assert [to["address"] for to in mail["to"]] == ["ann@example.org"]
+    assert len(inbox.mails()) == 2
