@@ -6,7 +6,9 @@ our topic routing gives no queue to. This one counts in a transaction, and joins
 
 import fcntl
 import json
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,19 @@ CREATE TABLE IF NOT EXISTS parts (task TEXT, stage TEXT, part TEXT, PRIMARY KEY 
 """
 #: Seconds that a writer waits for the others.
 _BUSY_TIMEOUT = 30.0
+
+
+#: Celery keeps "results may be waited for" in one variable of the whole process: where two threads join chords at once,
+#: the first to end forbids it to the other. Again and again by one thread, because a chord may end in another's.
+_joining = threading.RLock()
+
+
+def _renew_joining() -> None:
+    global _joining
+    _joining = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_joining)
 
 
 class SqliteBackend(KeyValueStoreBackend):
@@ -68,6 +83,11 @@ class SqliteBackend(KeyValueStoreBackend):
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
+
+    def on_chord_part_return(self, *args: Any, **kwargs: Any) -> Any:
+        """As Celery's, one thread at a time."""
+        with _joining:
+            return super().on_chord_part_return(*args, **kwargs)
 
     def get(self, key: bytes | str) -> bytes | None:
         """The value of `key`, or None where there is none or its time is over."""

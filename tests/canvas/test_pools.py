@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,15 @@ def test_a_scenario_in_each_pool(app: App, pool: Pool) -> None:
         # And each task has its log
         log = (app.settings.local_dir / "logs" / "calculator.unsteady.log").read_text()
         assert "attempt=1 retried: " in log and "attempt=2 succeeded in " in log
+
+
+def test_many_chords_that_end_at_once_all_end(app: App) -> None:
+    # Given a worker whose threads join chords in one process
+    environ = {name: value for name, value in os.environ.items() if name not in ("BROKER_URL", "REDIS_URL")}
+    environ |= {"LOCAL_DIR": str(app.settings.local_dir)}
+    wide = replace(service("calculator"), concurrency=(12, 12))
+    with running(wide, app.settings, environ):
+        # When many end at about the same time
+        calls = [chord([calculator.add(n, k) for k in range(3)], calculator.total.s()).delay() for n in range(120)]
+        # Then each has its result
+        assert [call.get(timeout=2 * PATIENCE) for call in calls] == [3 * n + 3 for n in range(120)]
