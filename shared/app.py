@@ -15,6 +15,7 @@ from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
 
 from shared.config import Settings
+from shared.dead_letters.cause import FIRST_PUBLISHED
 from shared.embedded import transport
 from shared.errors import Error
 from shared.health import HealthFile
@@ -62,6 +63,7 @@ class App(Celery):
         seconds, because the broker holds messages for whole seconds and kombu refuses anything less than one.
         """
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
+        options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **(options.get("headers") or {})}
         options.setdefault("mandatory", True)
         options.setdefault("confirm_timeout", self.settings.publish_timeout)
         if options.get("ignore_result") is None:
@@ -99,6 +101,8 @@ def create_app(name: str | None = None, *, settings: Settings | None = None) -> 
     app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=True)
     app.settings = settings
     app.spec = spec
+    # Celery's own tasks become dead letters with a cause too.
+    app.Task.Request = "shared.dead_letters.request:Request"
     app.conf.update(_common(settings, spec))
     app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
     if spec is None and not settings.embedded:

@@ -17,6 +17,7 @@ class Task(CeleryTask):
     """A task that retries when the other side says, and routes each attempt anew."""
 
     abstract = True
+    Request = "shared.dead_letters.request:Request"
     #: Characters of a result in the log; a page of repositories says nothing to whoever reads it.
     resultrepr_maxsize = 200
     #: Bounded, with jitter so that those who failed together do not come back together.
