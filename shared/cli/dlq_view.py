@@ -1,6 +1,7 @@
 """Dead letters on a terminal."""
 
 import json
+import sys
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -11,18 +12,22 @@ from shared.dead_letters.letter import DeadLetter
 
 #: Characters of a key that tell letters apart in a list.
 KEY = 8
+#: Columns where there is no terminal to fit into.
+WIDTH = 240
 
 
 def table(letters: list[DeadLetter]) -> None:
     """A line a letter; how many there are of each reason goes to stderr."""
     now = datetime.now(UTC)
     shown = Table("key", "queue", "reason", "age", "attempts", "task", "id", "exception", box=None, header_style="dim")
+    for column in shown.columns:
+        column.no_wrap = True
     for letter in letters:
         cells = (letter.key[:KEY], letter.queue, letter.reason, age(letter.age(now)), str(letter.attempts))
         # As text, and not as markup: a letter may come from anybody.
         shown.add_row(*(Text(_one_line(cell)) for cell in (*cells, letter.task, letter.id, letter.exception)))
     if letters:
-        Console().print(shown)
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(shown)
     Console(stderr=True).print(f"{len(letters)} dead letters", highlight=False)
 
 

@@ -18,8 +18,10 @@ TIMEOUT = 2.0
 #: Seconds in which nothing is tried after an attempt that failed, so that a broker in trouble holds a worker up once,
 #: and not once a message.
 REST = 10.0
-#: Bytes of an AMQP frame that are left to everything but headers.
-FRAME_RESERVE = 4096
+#: Bytes. All headers must fit into one frame, of which RabbitMQ makes 128 KiB; the rest is for the other properties.
+LARGEST_HEADERS = 120 * 1024
+#: Bytes. What is larger closes the channel (compose/rabbitmq/taskhouse.conf, max_message_size).
+LARGEST_BODY = 16 * 2**20
 
 #: Properties that do not outlive a message's death: RabbitMQ lets nobody publish in another user's name, and a dead
 #: letter that expires would be lost.
@@ -49,14 +51,20 @@ class Burial:
         """
         if self.app.settings.embedded or monotonic() < self._rest_until:
             return False
+        try:
+            body, options = _letter(message, cause.header(message, host=self.host))
+        except Exception as error:
+            # About this message alone: it says what cannot be said again.
+            logger.warning("A dead letter goes without its reason (%s): %r", cause.reason, error)
+            return False
         with self._lock:
             try:
-                self._publish(message, cause)
+                self._publish(body, options)
             except Exception as error:
                 # Whatever it was, a connection that answers out of step must not confirm the next message.
                 self.close()
                 self._rest_until = monotonic() + REST
-                logger.warning("A dead letter goes without its reason (%s): %r", cause.reason, error)
+                logger.warning("Dead letters go without their reasons for %g s (%s): %r", REST, cause.reason, error)
                 return False
         return True
 
@@ -66,25 +74,10 @@ class Burial:
         if connection is not None:
             connection.collect()
 
-    def _publish(self, message: Any, cause: Cause) -> None:
+    def _publish(self, body: bytes, options: dict[str, Any]) -> None:
         channel = self._open()
-        headers = {**published_headers(message.headers), HEADER: cause.header(message, host=self.host)}
-        if not message.errors:
-            # kombu has unpacked the body.
-            headers.pop("compression", None)
-        size, most = len(dumps("F", [headers])), channel.connection.frame_max - FRAME_RESERVE
-        if size > most:
-            raise ValueError(f"its headers take {size} bytes, and a frame holds {most}")
-        body, encoding = message.body, message.content_encoding
-        letter = channel.prepare_message(
-            body.encode(encoding or "utf-8") if isinstance(body, str) else body,
-            content_type=message.content_type,
-            content_encoding=encoding,
-            headers=headers,
-            properties={name: value for name, value in message.properties.items() if name not in _MORTAL},
-        )
         channel.basic_publish(
-            letter,
+            channel.prepare_message(body, **options),
             exchange=DEAD_EXCHANGE,
             routing_key=self.app.spec.name,
             mandatory=True,
@@ -102,3 +95,26 @@ class Burial:
             self._connection.connect()
             self._channel = self._connection.channel()
         return self._channel
+
+
+def _letter(message: Any, noted: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Body and options of the message that is to be published."""
+    headers = {**published_headers(message.headers), HEADER: noted}
+    if not message.errors:
+        # kombu has unpacked the body.
+        headers.pop("compression", None)
+    size = len(dumps("F", [headers]))
+    if size > LARGEST_HEADERS:
+        raise ValueError(f"its headers would take {size} bytes, and a frame holds {LARGEST_HEADERS}")
+    encoding = message.content_encoding
+    body = message.body.encode(encoding or "utf-8") if isinstance(message.body, str) else message.body
+    if len(body) > LARGEST_BODY:
+        raise ValueError(f"unpacked it has {len(body)} bytes, and the broker takes {LARGEST_BODY}")
+    properties = {name: value for name, value in message.properties.items() if name not in _MORTAL}
+    return body, {
+        "headers": headers,
+        "content_type": message.content_type,
+        "content_encoding": encoding,
+        "priority": properties.pop("priority", None),
+        "properties": properties,
+    }
