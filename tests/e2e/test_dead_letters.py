@@ -1,4 +1,4 @@
-"""What cannot be done ends as a dead letter with its reason; an operator looks, replays and drops without losing one."""
+"""What cannot be done is a dead letter with its reason; an operator looks, replays and drops without losing one."""
 
 import json
 import os
@@ -240,7 +240,8 @@ def test_no_service_writes_dead_letters_in_anothers_name(house: ComposeHouse) ->
         "import amqp\nfrom services.reporter.app import app\n"
         "connection = app.connection_for_write()\nconnection.connect()\n"
         "for key in ('reporter', 'mailer'):\n"
-        "    try:\n        connection.channel().basic_publish(amqp.Message('{}'), exchange='tasks.dead', routing_key=key)\n"
+        "    try:\n"
+        "        connection.channel().basic_publish(amqp.Message('{}'), exchange='tasks.dead', routing_key=key)\n"
         "        print(key, 'taken')\n"
         "    except amqp.AccessRefused:\n        print(key, 'refused')\n"
     )
