@@ -1,5 +1,6 @@
 """A task as the worker's main process sees it: where it ends, its message is told why."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
@@ -67,6 +68,10 @@ class Request(CeleryRequest):
             self.reject()
         else:
             super().acknowledge()
+
+    def maybe_expire(self) -> bool:
+        """As Celery's, which also notes the id as revoked: a replay of the task would not be run any more."""
+        return self.expires is not None and datetime.now(UTC) > self.expires
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         self._because(Cause(Reason.EXPIRED if expired else Reason.REVOKED, reason))

@@ -123,11 +123,14 @@ def test_a_task_that_asks_to_be_given_back_is(make: Any) -> None:
 def test_what_is_not_run_is_given_up(make: Any, expires: str | None, reason: Reason, monkeypatch: Any) -> None:
     # Given a task that is too late, or that an operator does not want; Celery acknowledges both, and they are gone
     request, ends = make(expires=expires)
-    monkeypatch.setattr(module, "revoked_tasks", {request.id})
+    revoked = {request.id} if expires is None else set()
+    monkeypatch.setattr(module, "revoked_tasks", revoked)
     # When a worker takes it
     assert request.revoked()
     # Then it is given up, and says which
     assert (ends.told, request.cause.reason) == (["given up"], reason)
+    # And one that is too late now may be replayed under its id
+    assert not revoked or expires is None
 
 
 def test_success_is_acknowledged(make: Any) -> None:

@@ -40,6 +40,14 @@ def hang(task: Task, stubborn: bool = False) -> None:
         time.sleep(60)
 
 
+@faulty("slow")
+def slow(task: Task) -> None:
+    """Takes its time, and has its effect at the end."""
+    time.sleep(4)
+    with (FOLDER / "effects").open("a") as file:
+        file.write(f"{task.request.id} slow\n")
+
+
 @faulty("die")
 def die(task: Task) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
