@@ -16,6 +16,8 @@ logger = get_logger(__name__)
 
 #: Characters of a refused message in the log. It may be anything, and it is whole in the dead-letter queue.
 LONGEST_EXCERPT = 200
+#: Seconds in which an event must have left; else it is kept for later.
+EVENT_TIMEOUT = 1.0
 
 
 class Consumer(CeleryConsumer):
@@ -102,6 +104,15 @@ class Consumer(CeleryConsumer):
             message.ack_log_error(log, errors)
         else:
             type(message).reject_log_error(message, log, errors, requeue=requeue)
+
+    def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
+        """As Celery's; it is there for events, which nobody may have to wait for.
+
+        While an alarm is on, RabbitMQ confirms nothing: the first event would hold the worker up until it is over.
+        """
+        options = {"confirm_publish": False, "write_timeout": EVENT_TIMEOUT}
+        connection = self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
+        return self.ensure_connected(connection)
 
     @cached_property
     def burial(self) -> Burial:
