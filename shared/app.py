@@ -13,6 +13,7 @@ from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
+from kombu.exceptions import OperationalError
 
 from shared.config import Settings
 from shared.dead_letters.cause import FIRST_PUBLISHED
@@ -73,7 +74,13 @@ class App(Celery):
         if self.settings.embedded:
             # Without a server the types of exchanges live in the process that declared them.
             options.setdefault("declare", list(self.amqp.queues.values()))
-        return super().send_task(name, args, kwargs, **options)
+        with self.producer_or_acquire(options.pop("producer", None)) as producer:
+            try:
+                return super().send_task(name, args, kwargs, producer=producer, **options)
+            except (OperationalError, OSError):
+                # The channel still waits for a confirmation, and would take it for that of the next message.
+                producer.connection.collect()
+                raise
 
 
 def create_app(name: str | None = None, *, settings: Settings | None = None) -> App:

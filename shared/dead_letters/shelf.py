@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,8 @@ from shared.topology import SERVICES, UNROUTED_QUEUE, dead_letter_queue
 
 #: Seconds without a letter, though the queue has some, after which the broker counts as away.
 PATIENCE = 10.0
+#: Seconds in which another reader may end.
+PATIENCE_BUSY = 3.0
 
 
 class Busy(Error):
@@ -51,8 +53,7 @@ class Shelf:
         try:
             self._connection.connect()
             channel = self._channel = self._connection.channel()
-            declared = channel.queue_declare(self.queue, passive=True)
-            self._count = declared.message_count
+            self._count = self._unattended(channel)
             consumer = Consumer(
                 channel,
                 [Queue(self.queue, channel=channel, no_declare=True)],
@@ -64,12 +65,24 @@ class Shelf:
             )
             consumer.consume()
             # Two that began at the same moment both see the other here.
-            if declared.consumer_count or channel.queue_declare(self.queue, passive=True).consumer_count > 1:
-                raise Busy(f"another command reads the queue {self.queue}: wait until it has ended")
+            if channel.queue_declare(self.queue, passive=True).consumer_count > 1:
+                raise self._busy()
         except BaseException:
             self._connection.collect()
             raise
         return self
+
+    def _unattended(self, channel: Any) -> int:
+        """How many letters there are, once nobody reads them; RabbitMQ notes the end of a reader a moment later."""
+        deadline = monotonic() + PATIENCE_BUSY
+        while (declared := channel.queue_declare(self.queue, passive=True)).consumer_count:
+            if monotonic() >= deadline:
+                raise self._busy()
+            sleep(0.1)
+        return int(declared.message_count)
+
+    def _busy(self) -> Busy:
+        return Busy(f"another command reads the queue {self.queue}: wait until it has ended")
 
     def __len__(self) -> int:
         """How many letters there were when the block began."""
