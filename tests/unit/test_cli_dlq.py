@@ -1,4 +1,4 @@
-"""`celery -A shared.app dlq`: what it refuses. What it does stands in tests/e2e/test_dead_letters.py."""
+"""`celery -A shared.app dlq`: what it refuses. What it does stands in tests/e2e/test_dlq.py."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is published when a dead letter is replayed. That it is published once, tests/e2e/test_dead_letters.py shows."""
+"""What is published when a dead letter is replayed. That it is published once, tests/e2e/test_dlq.py shows."""
 
 import json
 from typing import Any

@@ -43,7 +43,8 @@ def hang(task: Task, stubborn: bool = False) -> None:
 @faulty("slow")
 def slow(task: Task) -> None:
     """Takes its time, and has its effect at the end."""
-    time.sleep(4)
+    (FOLDER / f"begun-{task.request.id}").touch()
+    time.sleep(8)
     with (FOLDER / "effects").open("a") as file:
         file.write(f"{task.request.id} slow\n")
 
