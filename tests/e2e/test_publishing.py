@@ -25,7 +25,7 @@ while True:
         with app.connection_for_write() as connection:
             connection.channel().basic_qos(0, 1, False)
             connection.default_channel.basic_publish(
-                connection.default_channel.prepare_message("{}"),
+                connection.default_channel.prepare_message(b"{}"),
                 exchange="tasks", routing_key="reporter.no_such_task", confirm_timeout=1,
             )
         break
