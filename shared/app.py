@@ -13,9 +13,11 @@ from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
+from kombu.exceptions import OperationalError
 
 from shared import scope, task_logs
 from shared.config import Settings
+from shared.dead_letters.cause import FIRST_PUBLISHED
 from shared.embedded import transport
 from shared.errors import Error
 from shared.health import HealthFile
@@ -63,6 +65,7 @@ class App(Celery):
         seconds, because the broker holds messages for whole seconds and kombu refuses anything less than one.
         """
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
+        options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **(options.get("headers") or {})}
         options.setdefault("mandatory", True)
         options.setdefault("confirm_timeout", self.settings.publish_timeout)
         if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
@@ -71,7 +74,13 @@ class App(Celery):
         if self.settings.embedded:
             # Without a server the types of exchanges live in the process that declared them.
             options.setdefault("declare", list(self.amqp.queues.values()))
-        return super().send_task(name, args, kwargs, **options)
+        with self.producer_or_acquire(options.pop("producer", None)) as producer:
+            try:
+                return super().send_task(name, args, kwargs, producer=producer, **options)
+            except (OperationalError, OSError):
+                # The channel still waits for a confirmation, and would take it for that of the next message.
+                producer.connection.collect()
+                raise
 
     def _ignores_result(self, name: str, args: Any, kwargs: Any) -> bool:
         if name == "celery.accumulate":
@@ -116,6 +125,8 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         task_logs.connect(settings)
     app.settings = settings
     app.spec = spec
+    # Celery's own tasks become dead letters with a cause too.
+    app.Task.Request = "shared.worker_request:Request"
     app.conf.update(_common(settings, spec))
     app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
     if spec is None and not settings.embedded:

@@ -1,6 +1,7 @@
 """A worker's consumer that survives any message, on a topology that is there already."""
 
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from celery import signals
@@ -8,11 +9,15 @@ from celery.utils.log import get_logger
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 
 from shared import messages
+from shared.dead_letters.burial import Burial
+from shared.dead_letters.cause import Cause, Reason
 
 logger = get_logger(__name__)
 
 #: Characters of a refused message in the log. It may be anything, and it is whole in the dead-letter queue.
 LONGEST_EXCERPT = 200
+#: Seconds in which an event must have left; else it is kept for later.
+EVENT_TIMEOUT = 1.0
 
 
 class Consumer(CeleryConsumer):
@@ -20,6 +25,9 @@ class Consumer(CeleryConsumer):
 
     Celery acknowledges, and so loses, a body that it cannot decode; and valid JSON of another shape, a missing id or a
     name that cannot be hashed ends the worker, which leaves the message to end the next one.
+
+    Whatever is given up is published to the dead-letter queue with its cause, and acknowledged when the broker has it;
+    where that fails it is rejected, and the broker moves it there without a cause.
 
     It also leaves out the step that declares the exchanges of delayed delivery. The broker's definitions declare them
     ahead: a worker needs no right to, and a publisher never finds them missing.
@@ -39,6 +47,9 @@ class Consumer(CeleryConsumer):
         ours = (*self.connection_errors, MemoryError)
 
         def on_task_received(message: Any) -> Any:
+            # All that Celery gives up passes here, in the thread that owns the channel: a failed task, a task that was
+            # revoked, one that nobody knows.
+            message.reject_log_error = partial(self.give_up, message)
             try:
                 fault = messages.fault(message.headers, message.payload)
                 if fault is None:
@@ -53,11 +64,21 @@ class Consumer(CeleryConsumer):
         return on_task_received
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
-        """Reject what cannot be decoded; Celery's own acknowledges it."""
+        """Give up what cannot be decoded; Celery's own acknowledges it."""
         self.refuse(message, f"its body cannot be decoded: {exc!r:.{LONGEST_EXCERPT}}", exc)
 
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """As Celery's, with a cause."""
+        message.cause = Cause(Reason.UNKNOWN_TASK, f"this service has no task {message.headers['task']!r}")
+        super().on_unknown_task(body, message, exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """As Celery's, with a cause."""
+        message.cause = Cause.of(Reason.MALFORMED, exc)
+        super().on_invalid_task(body, message, exc)
+
     def refuse(self, message: Any, fault: str, error: BaseException | None = None) -> None:
-        """Reject a message to the dead-letter queue, and say why."""
+        """Give up a message of which no task can be made, and say why."""
         body = message.body if isinstance(message.body, str | bytes) else repr(message.body)
         logger.error(
             "A message on %r is refused: %s. It begins %r",
@@ -66,5 +87,39 @@ class Consumer(CeleryConsumer):
             body[:LONGEST_EXCERPT],
         )
         if not message.acknowledged:
-            message.reject_log_error(logger, self.connection_errors)
+            message.cause = Cause(Reason.MALFORMED, fault)
+            self.give_up(message, logger, self.connection_errors)
             signals.task_rejected.send(sender=self, message=message, exc=error)
+
+    def give_up(self, message: Any, log: Any, errors: Any, requeue: bool = False) -> None:
+        """What `Message.reject_log_error` does, but with its cause where the message has one.
+
+        The order is what keeps it: first the broker confirms the dead letter, then the message is acknowledged. A
+        worker that dies between the two leaves both, and the message is delivered again.
+        """
+        cause: Cause | None = getattr(message, "cause", None)
+        # Without a connection the broker has taken the message back already.
+        held = getattr(message.channel, "connection", None) is not None
+        if held and cause is not None and not requeue and self.burial.bury(message, cause):
+            message.ack_log_error(log, errors)
+        else:
+            type(message).reject_log_error(message, log, errors, requeue=requeue)
+
+    def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
+        """As Celery's; it is there for events, which nobody may have to wait for.
+
+        While an alarm is on, RabbitMQ confirms nothing: the first event would hold the worker up until it is over.
+        """
+        options = {"confirm_publish": False, "write_timeout": EVENT_TIMEOUT}
+        connection = self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
+        return self.ensure_connected(connection)
+
+    @cached_property
+    def burial(self) -> Burial:
+        """Where messages go that are given up."""
+        return Burial(self.app, self.hostname)
+
+    def shutdown(self) -> None:
+        """As Celery's."""
+        super().shutdown()
+        self.burial.close()

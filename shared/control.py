@@ -5,6 +5,9 @@ from typing import Any
 from celery.app.control import Control as CeleryControl
 from kombu.pidbox import Mailbox as KombuMailbox
 
+#: Seconds that an answer may take; who asked does not wait longer than a second unless told to.
+REPLY_TIMEOUT = 2.0
+
 
 class Mailbox(KombuMailbox):
     """kombu's mailbox, answering without a right to declare.
@@ -25,15 +28,22 @@ class Mailbox(KombuMailbox):
         channel = channel or self.connection.default_channel
         headers = {"ticket": ticket, "clock": self.clock.forward()}
         with self.producer_or_acquire(producer, channel) as acquired:
-            acquired.publish(
-                reply,
-                exchange=self.reply_exchange,
-                routing_key=routing_key,
-                declare=[self.reply_exchange],
-                headers=headers,
-                retry=True,
-                **options,
-            )
+            try:
+                acquired.publish(
+                    reply,
+                    exchange=self.reply_exchange,
+                    routing_key=routing_key,
+                    declare=[self.reply_exchange],
+                    headers=headers,
+                    # The worker's loop waits: while an alarm is on, RabbitMQ confirms nothing.
+                    timeout=REPLY_TIMEOUT,
+                    confirm_timeout=REPLY_TIMEOUT,
+                    **options,
+                )
+            except Exception:
+                # A confirmation that comes late would be taken for the next message's.
+                acquired.connection.collect()
+                raise
 
 
 class Control(CeleryControl):

@@ -4,36 +4,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from celery.exceptions import TimeLimitExceeded
-from celery.worker.request import Request as CeleryRequest
-
 from shared import scope
+from shared.dead_letters.request import Request as RequestWithCause
 
 
-class Request(CeleryRequest):
-    """Celery's request; what the main process does in a task's place, it does as that task, and in its scope.
+class Request(RequestWithCause):
+    """A request whose ends have a cause; what the main process does in a task's place, it does in the task's scope.
 
     A task that is killed by its time limit, lost with its process, or revoked runs no code of its own any more: its
     error callbacks, and those of a chord that it belongs to, are published here.
     """
 
-    _timed_out = False
-
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        self._timed_out = not soft
+        """As the other, as that task."""
         with self._in_its_place():
             super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        error = exc_info.exception
-        # What comes from another process is wrapped, to carry its traceback.
-        self._timed_out = isinstance(getattr(error, "exc", error), TimeLimitExceeded)
+        """As the other, as that task."""
         with self._in_its_place():
             return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-
-    def reject(self, requeue: bool = False) -> None:
-        """As Celery's, but that a task which took too long is a dead letter at once: it would take too long again."""
-        super().reject(requeue=requeue and not self._timed_out)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         with self._in_its_place():

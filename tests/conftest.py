@@ -60,7 +60,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
         "COMPOSE_FILE": ":".join(files),
         "COMPOSE_PROFILES": "offline",
         "COMPOSE_PROJECT_NAME": f"taskhouse-test-{os.getpid()}",
-        "TAG": os.environ.get("TAG", "test"),
+        # Two checkouts may share one daemon, and each must run its own images.
+        "TAG": os.environ.get("TEST_TAG", "test"),
         "REPORTS_DIR": str(reports),
         "GITHUB_API_URL": "http://github:8080",
         "GITHUB_DATA": str(data),

@@ -15,3 +15,7 @@ class ExitCode(IntEnum):
     """The broker or the result store does not answer."""
     TIMEOUT = 4
     """Nobody answered in time."""
+    BUSY = 5
+    """Another command has the queue in its hands."""
+    INTERRUPTED = 130
+    """Ctrl-C: what was done is done, and the same command goes on with the rest."""

@@ -30,6 +30,7 @@ from shared.topology import (
     ServiceSpec,
     dead_letter_queue,
     delay_level,
+    kept_queue_arguments,
     queue_arguments,
 )
 
@@ -56,11 +57,11 @@ def definitions(services: Iterable[ServiceSpec] = SERVICES, password_hashes: Map
         "topic_permissions": [
             {"user": user.name, "vhost": VHOST, "exchange": exchange, "write": keys, "read": "^$"}
             for user in everyone
-            for exchange in (TASKS_EXCHANGE, DELAY_EXCHANGE)
+            for exchange in (TASKS_EXCHANGE, DELAY_EXCHANGE, DEAD_EXCHANGE)
             if (keys := routing_keys(user, exchange)) is not None
         ],
         "exchanges": _exchanges(),
-        "queues": [*_service_queues(services), _queue(UNROUTED_QUEUE, _QUORUM), *_delay_queues()],
+        "queues": [*_service_queues(services), _queue(UNROUTED_QUEUE, kept_queue_arguments()), *_delay_queues()],
         "bindings": [*_service_bindings(services), _binding(UNROUTED_EXCHANGE, UNROUTED_QUEUE, ""), *_delay_bindings()],
     }
 
@@ -79,9 +80,6 @@ def password_hash(password: str, salt: bytes | None = None) -> str:
     """RabbitMQ's salted SHA-256 of a password: base64 of four bytes of salt and the digest."""
     salt = os.urandom(4) if salt is None else salt
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
-
-
-_QUORUM = {"x-queue-type": "quorum"}
 
 
 def _user(user: User, hashed: str) -> Json:
@@ -126,7 +124,8 @@ def _exchanges() -> list[Json]:
     return [
         _exchange(TASKS_EXCHANGE, "topic", kept),
         _exchange(UNROUTED_EXCHANGE, "fanout"),
-        _exchange(DEAD_EXCHANGE, "direct"),
+        # By topic, because RabbitMQ checks routing keys there alone: no service writes dead letters in another's name.
+        _exchange(DEAD_EXCHANGE, "topic"),
         _exchange(CONTROL_EXCHANGE, "fanout"),
         _exchange(REPLY_EXCHANGE, "direct"),
         _exchange(EVENT_EXCHANGE, "topic"),
@@ -138,7 +137,7 @@ def _exchanges() -> list[Json]:
 def _service_queues(services: Iterable[ServiceSpec]) -> Iterable[Json]:
     for spec in services:
         yield _queue(spec.name, queue_arguments(spec.name))
-        yield _queue(dead_letter_queue(spec.name), _QUORUM)
+        yield _queue(dead_letter_queue(spec.name), kept_queue_arguments())
 
 
 def _service_bindings(services: Iterable[ServiceSpec]) -> Iterable[Json]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shared.topology import (
+    DEAD_EXCHANGE,
     DELAY_BITS,
     PUBLISHERS,
     SERVICES,
@@ -38,6 +39,7 @@ class User:
         name: as in its URL.
         configure, write, read: regular expressions over names of exchanges and queues.
         calls: services to whose tasks it may publish; None for every routing key.
+        buries: the service whose dead letters it may write; None for nobody's.
         tags: of the management API: none, `monitoring` (see) or `administrator` (do everything; for a person).
     """
 
@@ -46,6 +48,7 @@ class User:
     write: str = "^$"
     read: str = "^$"
     calls: tuple[str, ...] | None = ()
+    buries: str | None = None
     tags: tuple[str, ...] = ()
 
 
@@ -92,10 +95,12 @@ def _worker(spec: ServiceSpec) -> User:
         # Its own control queue is all that it declares: everything else is there already.
         configure=_pattern(control_queue),
         write=_pattern(
-            *map(re.escape, (TASKS_EXCHANGE, DELAY_EXCHANGE, EVENT_EXCHANGE, REPLY_EXCHANGE)), control_queue
+            *map(re.escape, (TASKS_EXCHANGE, DELAY_EXCHANGE, DEAD_EXCHANGE, EVENT_EXCHANGE, REPLY_EXCHANGE)),
+            control_queue,
         ),
         read=_pattern(re.escape(spec.name), re.escape(CONTROL_EXCHANGE), control_queue),
         calls=(spec.name, *spec.calls),
+        buries=spec.name,
     )
 
 
@@ -103,6 +108,8 @@ def routing_keys(user: User, exchange: str) -> str | None:
     """The keys that `user` may publish with to a topic exchange, as a regular expression; None where all are."""
     if user.calls is None:
         return None
+    if exchange == DEAD_EXCHANGE:
+        return f"^{re.escape(user.buries)}$" if user.buries else "^$"
     services = "|".join(map(re.escape, user.calls))
     if not services:
         return "^$"

@@ -170,7 +170,9 @@ def test_every_service_has_its_queue_and_its_dead_letters(declared: dict[str, An
     queues = named(declared["queues"])
     for spec in MORE:
         assert queues[spec.name]["arguments"] == queue_arguments(spec.name)
-        assert queues[f"{spec.name}.dead"]["arguments"] == {"x-queue-type": "quorum"}
+        # To look at a message and put it back counts as a delivery: none must be the last.
+        assert queues[f"{spec.name}.dead"]["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": -1}
+    assert queues["unrouted"]["arguments"] == {"x-queue-type": "quorum", "x-delivery-limit": -1}
 
 
 def test_a_rejected_message_becomes_the_dead_letter_of_its_queue(declared: dict[str, Any]) -> None:

@@ -46,14 +46,15 @@ TABLE: dict[str, tuple[set[str], set[str], set[str]]] = {
     "painter": (
         # Its own control queue is all that it declares.
         {"painter@host.celery.pidbox"},
-        # It publishes tasks, now and later, tells what it does, answers, and binds its control queue.
-        {"tasks", "celery_delayed_27", "celeryev", "reply.celery.pidbox", "painter@host.celery.pidbox"},
+        # It publishes tasks, now and later, and its dead letters, tells what it does, answers, and binds its control
+        # queue.
+        {"tasks", "celery_delayed_27", "tasks.dead", "celeryev", "reply.celery.pidbox", "painter@host.celery.pidbox"},
         # It takes its own tasks, and commands: not by the control exchange, which it can only bind from.
         {"painter", "celery.pidbox", "painter@host.celery.pidbox"},
     ),
     "mailer": (
         {"mailer@host.celery.pidbox"},
-        {"tasks", "celery_delayed_27", "celeryev", "reply.celery.pidbox", "mailer@host.celery.pidbox"},
+        {"tasks", "celery_delayed_27", "tasks.dead", "celeryev", "reply.celery.pidbox", "mailer@host.celery.pidbox"},
         {"mailer", "celery.pidbox", "mailer@host.celery.pidbox"},
     ),
     # It publishes at once, and tells nobody: a message beside the task's could fail when the task is on its way.
@@ -97,6 +98,10 @@ KEYS_TABLE: dict[str, set[str]] = {
     "monitor": set(),
     "admin": KEYS,
 }
+
+
+#: The exchanges at which routing keys are checked.
+TOPICS = ("tasks", "celery_delayed_27", "tasks.dead")
 
 
 def allowed(pattern: str, names: set[str]) -> set[str]:
@@ -197,15 +202,23 @@ def test_a_delay_opens_no_way_around(name: str) -> None:
     assert not keys(USERS[name], DELAY_EXCHANGE, around)
 
 
+@pytest.mark.parametrize("name", TABLE.keys() - {"admin", "operator"})
+def test_a_service_writes_its_own_dead_letters_and_nobody_elses(name: str) -> None:
+    # Given the keys of every service's dead letters, and some like them; a worker that may write to the exchange
+    among = {"painter", "mailer", "painters", "painter.dead", "mailer.painter", "#", "*", ""}
+    # Then its own name is the one that it may use
+    assert keys(USERS[name], "tasks.dead", among) == ({name} if name in ("painter", "mailer") else set())
+
+
 def test_each_topic_exchange_of_tasks_has_its_keys_in_the_definitions() -> None:
     # Given the definitions
     written = {
         (each["user"], each["exchange"]): (each["write"], each["read"])
         for each in definitions(SERVICES_HERE)["topic_permissions"]
     }
-    # Then both exchanges are bounded for everyone but those who may publish everything
+    # Then each is bounded for everyone but those who may publish everything
     bounded = TABLE.keys() - {"operator", "admin"}
-    assert written.keys() == {(name, exchange) for name in bounded for exchange in ("tasks", "celery_delayed_27")}
+    assert written.keys() == {(name, exchange) for name in bounded for exchange in TOPICS}
     for (name, exchange), (write, read) in written.items():
         assert (write, read) == (routing_keys(USERS[name], exchange), "^$")
 
