@@ -10,9 +10,11 @@ from tests.e2e.houses import ROOT, ComposeHouse
 README = (ROOT / "README.md").read_text()
 BLOCKS = [line for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S) for line in block.splitlines()]
 IN_TABLES = re.findall(r"^\| `((?:make|docker compose) [^`]+)` \|", README, re.M)
-#: The first is this very run; the second ends every run; the third would never end by itself.
-ELSEWHERE = {"make test", "docker compose down", "make logs SERVICE=reporter"}
-COMMANDS = [command for command in [*BLOCKS, *IN_TABLES] if command not in ELSEWHERE]
+#: The first is this very run, and the second ends every run.
+ELSEWHERE = {"make test", "docker compose down"}
+#: These never end by themselves; other tests run them for a while.
+ENDLESS = {"make logs SERVICE=reporter", "docker compose run --rm cli logs calculator.add -f"}
+COMMANDS = [command for command in [*BLOCKS, *IN_TABLES] if command not in ELSEWHERE | ENDLESS]
 
 
 def run(command: str) -> "subprocess.CompletedProcess[str]":
@@ -29,8 +31,7 @@ def run(command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_readme_has_commands() -> None:
-    assert set(BLOCKS) > ELSEWHERE - {"make logs SERVICE=reporter"}
-    assert set(ELSEWHERE) <= {*BLOCKS, *IN_TABLES}
+    assert {*BLOCKS, *IN_TABLES} > ELSEWHERE | ENDLESS
     assert len(COMMANDS) >= 8
 
 
