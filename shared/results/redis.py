@@ -47,7 +47,7 @@ class RedisBackend(CeleryRedisBackend):
     def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:
         """Store progress unless the task is final."""
         key = self.get_key_for_task(task_id)
-        self.client.eval(
+        arguments = (
             _STORE,
             2,
             key,
@@ -58,6 +58,8 @@ class RedisBackend(CeleryRedisBackend):
             int(self.expires or 86400),
             f" {' '.join(FINAL_STATES)} ",
         )
+        # As Celery does for a result: a connection that Redis has closed meanwhile is no reason for a task to fail.
+        self.ensure(self.client.eval, arguments)
 
     def store_submitted(self, task_id: str) -> None:
         """Remember a task that was handed in, unless it is known."""

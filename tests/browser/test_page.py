@@ -362,7 +362,7 @@ def test_the_api_is_shown_with_nothing_from_elsewhere(here: Served, visit: Visit
     page.on("console", lambda message: complaints.append(message) if message.type == "error" else None)
     page.goto(f"{here.url}/docs")
     # Then every route is there, and one can be tried out
-    expect(page.locator(".opblock")).to_have_count(10)
+    expect(page.locator(".opblock")).to_have_count(11)
     page.locator("#operations-health-healthz_healthz_get").click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()

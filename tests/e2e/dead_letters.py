@@ -8,11 +8,14 @@ from typing import Any
 import amqp
 import pytest
 
+from shared.topology import SERVICES, UNROUTED_QUEUE, dead_letter_queue
 from tests.e2e.houses import ComposeHouse
 from tests.e2e.test_cluster import until
 from tests.e2e.test_malformed import connect
 
 DEAD = "reporter.dead"
+#: Every queue that the operator's command reads: other tests leave letters there.
+KEPT = (*(dead_letter_queue(spec.name) for spec in SERVICES), UNROUTED_QUEUE)
 FAULTY = "tests/e2e/faulty.yaml"
 
 
@@ -41,7 +44,7 @@ def house(faulty: ComposeHouse, channel: amqp.Channel) -> ComposeHouse:
     faulty.github.reset()
     clean = "import os, shutil; shutil.rmtree('/reports/faulty', ignore_errors=True); os.makedirs('/reports/faulty')"
     in_reporter(faulty, clean)
-    for queue in ("reporter", DEAD, "unrouted"):
+    for queue in ("reporter", *KEPT):
         channel.queue_purge(queue)
     return faulty
 

@@ -7,7 +7,7 @@ import amqp
 import pytest
 
 from tests.e2e.dead_letters import (
-    DEAD,
+    KEPT,
     call,
     channel,
     effects,
@@ -59,7 +59,8 @@ ENDS: dict[str, tuple[dict[str, Any], str, str, int]] = {
 @pytest.fixture(scope="module")
 def ended(faulty: ComposeHouse, channel: amqp.Channel) -> dict[str, dict[str, Any]]:
     """The dead letter of each, by the task's id."""
-    channel.queue_purge(DEAD)
+    for queue in KEPT:
+        channel.queue_purge(queue)
     send(faulty, *(asked for asked, *_ in ENDS.values()))
     wait_for(channel, len(ENDS))
     letters = listed(faulty)
