@@ -35,7 +35,7 @@ class Mailbox(KombuMailbox):
                     routing_key=routing_key,
                     declare=[self.reply_exchange],
                     headers=headers,
-                    # RabbitMQ has closed a connection that was idle for two heartbeats: the second attempt makes a new one.
+                    # RabbitMQ closes a connection that was idle for two heartbeats: then the second attempt makes one.
                     retry=True,
                     retry_policy={"max_retries": 1, "interval_start": 0},
                     # The worker's loop waits: while an alarm is on, RabbitMQ confirms nothing.
