@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as Gone
+from redis.retry import Retry
 
 from shared.results import submitted
 from shared.results.progress import FINAL_STATES, meta
@@ -40,6 +43,13 @@ end
 class RedisBackend(CeleryRedisBackend):
     """Results in Redis; see `shared.results.progress` and `shared.results.submitted` for what it adds."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if getattr(self.app, "spec", None) is not None:
+            # That Redis has closed a worker's connection meanwhile is no reason for a task to fail. What a worker says
+            # may be said twice: a chord counts its parts as a set.
+            self.connparams |= {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 3), "retry_on_error": [Gone]}
+
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: Celery's own subscribes to the result before each publish, whether or not somebody will wait for it,
         and with Redis away it blocks for 20 s. Whoever waits subscribes then, and looks at what is there already."""
@@ -47,7 +57,7 @@ class RedisBackend(CeleryRedisBackend):
     def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:
         """Store progress unless the task is final."""
         key = self.get_key_for_task(task_id)
-        arguments = (
+        self.client.eval(
             _STORE,
             2,
             key,
@@ -58,8 +68,6 @@ class RedisBackend(CeleryRedisBackend):
             int(self.expires or 86400),
             f" {' '.join(FINAL_STATES)} ",
         )
-        # As Celery does for a result: a connection that Redis has closed meanwhile is no reason for a task to fail.
-        self.ensure(self.client.eval, arguments)
 
     def store_submitted(self, task_id: str) -> None:
         """Remember a task that was handed in, unless it is known."""

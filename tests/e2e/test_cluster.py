@@ -146,8 +146,10 @@ def test_the_midnight_tick_makes_one_report_though_two_beats_run(compose: Compos
         compose.compose(*up, "beat=1")
 
 
-def test_the_schedule_survives_a_restart_of_redis(compose: ComposeHouse) -> None:
-    # Given the schedule that beat stored
+def test_a_restart_of_redis_loses_no_schedule_and_fails_no_task(compose: ComposeHouse) -> None:
+    # Given a pool with connections to Redis, and the schedule that beat stored
+    for period in ("day", "week", "month"):
+        report(compose, "--period", period, "--refresh")
     listed = (
         "from shared.app import app\n"
         "from redbeat.schedulers import ensure_conf, get_redis\n"
@@ -163,6 +165,9 @@ def test_the_schedule_survives_a_restart_of_redis(compose: ComposeHouse) -> None
 
     # Then it is as it was: what Redis reads from its file, it may also run
     assert compose.compose("exec", "-T", "beat", "python", "-c", listed).stdout == before
+    # And the pool goes on, over connections that Redis knows nothing of any more
+    for period in ("day", "week", "month"):
+        assert report(compose, "--period", period, "--refresh").repositories == 500
 
 
 def test_a_program_can_wait_for_a_result(compose: ComposeHouse) -> None:
