@@ -1,5 +1,6 @@
 """The README's commands, word for word."""
 
+import os
 import re
 import subprocess
 
@@ -18,10 +19,13 @@ COMMANDS = [command for command in [*BLOCKS, *IN_TABLES] if command not in ELSEW
 
 
 def run(command: str) -> "subprocess.CompletedProcess[str]":
+    # A person types it in a shell, not below the `make test` that this may be.
+    environ = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     return subprocess.run(
         command,
         shell=True,
         cwd=ROOT,
+        env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
