@@ -35,9 +35,11 @@ def test_the_message_on_the_page_is_what_celery_sends(tmp_path: Path) -> None:
     (file,) = (tmp_path / "broker" / "messages").glob("*.calculator.msg")
     sent = json.loads(file.read_text())
     app.close()
-    # Then it is the page's message, but for where it was made
+    # Then it is the page's message, but for where and when it was made
     shown = json.loads(re.findall(r"^```json\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)[0])
-    assert {**sent["headers"], "origin": ""} == {**shown["headers"], "origin": ""}
+    made = {"origin": "", "first_published": ""}
+    assert {**sent["headers"], **made} == {**shown["headers"], **made}
+    assert made.keys() <= sent["headers"].keys() & shown["headers"].keys()
     assert json.loads(base64.b64decode(sent["body"])) == shown["body"]
     properties = shown["properties"]
     assert (sent["content-type"], sent["content-encoding"]) == (
