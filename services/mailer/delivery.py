@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds on top of another worker's lease, so that it is over when we ask again.
 AFTER_LEASE = 1.0
+#: Seconds after which we ask again in any case: a worker that lives is done long before its lease ends.
+LONGEST_PAUSE = 15.0
 
 
 class NobodyTakesIt(Final):
@@ -141,7 +143,7 @@ class Delivery:
         if deferred:
             raise NotYet(_list(deferred))
         if busy:
-            wait = max(entry.wait for entry in busy.values()) + AFTER_LEASE
+            wait = min(max(entry.wait for entry in busy.values()) + AFTER_LEASE, LONGEST_PAUSE)
             raise NotYet(f"another worker holds the mail to {', '.join(busy)}", wait)
         if parked:
             raise for_review(parked, f"The mail {result.message_id}")

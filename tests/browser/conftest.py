@@ -41,9 +41,9 @@ class Served:
         return self
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser."""
+    """The browser. Not for the whole session: as long as Playwright runs, nothing else can use asyncio in this thread."""
     path = shutil.which("chromium")
     if path is None:
         message = "browser tests need Chromium: apt-get install chromium"
