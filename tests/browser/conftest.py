@@ -43,7 +43,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser. Not for the whole session: as long as Playwright runs, nothing else can use asyncio in this thread."""
+    """The browser. Not for the whole session: while Playwright runs, nothing else in this thread can use asyncio."""
     path = shutil.which("chromium")
     if path is None:
         message = "browser tests need Chromium: apt-get install chromium"
