@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from celery import _state
+from celery.exceptions import TaskRevokedError
 
 from shared.app import create_app
 from shared.config import Settings
@@ -14,7 +15,7 @@ from shared.embedded.transport import Transport
 from shared.embedded.worker import running
 from shared.scope import scope
 from tests.scope import worker
-from tests.scope.conftest import Telling, telling_spec
+from tests.scope.conftest import PATIENCE, Telling, telling_spec
 
 FRENCH = {"locale": "fr", "scenario_id": 2}
 
@@ -62,6 +63,39 @@ def test_a_task_that_its_soft_limit_ends_leaves_nothing(processes: Telling) -> N
     for one in clean:
         worker.leaf.delay(one)
     assert processes.scopes(clean) == {one: {} for one in clean}
+
+
+def test_a_task_that_is_revoked_while_it_runs_leaves_nothing(processes: Telling) -> None:
+    label = str(uuid4())
+    # Given a task that runs in a scope, with an error callback that was made in none
+    after = worker.leaf.si(f"{label}-after")
+    with scope(**FRENCH):
+        running_now = worker.sleeping.si(label, 30).on_error(after).apply_async()
+    assert processes.scope_of(label) == FRENCH
+    # When it is revoked, and its process ended
+    running_now.revoke(terminate=True, signal="SIGKILL")
+    # Then its caller is told, what the worker's main process publishes in its place has its scope
+    with pytest.raises(TaskRevokedError):
+        running_now.get(timeout=PATIENCE)
+    assert processes.scope_of(f"{label}-after") == FRENCH
+    # And tasks that come after it, in every process, have none
+    clean = [f"{label}-clean-{number}" for number in range(24)]
+    for one in clean:
+        worker.leaf.delay(one)
+    assert processes.scopes(clean) == {one: {} for one in clean}
+
+
+def test_a_task_that_is_revoked_before_it_runs_leaves_nothing(processes: Telling) -> None:
+    label = str(uuid4())
+    with scope(**FRENCH):
+        # Held until then by the worker, which is told meanwhile
+        doomed = worker.leaf.si(label).apply_async(countdown=2)
+    doomed.revoke()
+    with pytest.raises(TaskRevokedError):
+        doomed.get(timeout=PATIENCE)
+    worker.leaf.delay(f"{label}-last")
+    assert processes.scope_of(f"{label}-last") == {}
+    assert not (processes.seen / label).exists()
 
 
 def test_a_task_that_expired_before_it_ran_leaves_nothing(processes: Telling) -> None:
