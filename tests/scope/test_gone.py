@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from celery import _state
+from celery import _state, chord
 from celery.exceptions import TaskRevokedError
 
 from shared.app import create_app
@@ -67,17 +67,19 @@ def test_a_task_that_its_soft_limit_ends_leaves_nothing(processes: Telling) -> N
 
 def test_a_task_that_is_revoked_while_it_runs_leaves_nothing(processes: Telling) -> None:
     label = str(uuid4())
-    # Given a task that runs in a scope, with an error callback that was made in none
-    after = worker.leaf.si(f"{label}-after")
+    # Given a chord, called in a scope, whose error callback was made in none, and one part of it that runs
+    body = worker.leaf.si(f"{label}-body").on_error(worker.leaf.si(f"{label}-after"))
     with scope(**FRENCH):
-        running_now = worker.sleeping.si(label, 30).on_error(after).apply_async()
+        doomed = worker.sleeping.si(label, 30).set(task_id=label)
+        chord([doomed], body).apply_async()
     assert processes.scope_of(label) == FRENCH
-    # When it is revoked, and its process ended
-    running_now.revoke(terminate=True, signal="SIGKILL")
-    # Then its caller is told, what the worker's main process publishes in its place has its scope
+    # When that is revoked, and its process ended
+    processes.app.control.revoke(label, terminate=True, signal="SIGKILL")
+    # Then whoever waits for it is told, and what the worker's main process publishes in its place has its scope
     with pytest.raises(TaskRevokedError):
-        running_now.get(timeout=PATIENCE)
+        processes.app.AsyncResult(label).get(timeout=PATIENCE)
     assert processes.scope_of(f"{label}-after") == FRENCH
+    assert not (processes.seen / f"{label}-body").exists()
     # And tasks that come after it, in every process, have none
     clean = [f"{label}-clean-{number}" for number in range(24)]
     for one in clean:
