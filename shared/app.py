@@ -148,6 +148,10 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
     app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
     if spec is None and not settings.embedded:
         app.conf.update(_beat(settings))
+    if spec is not None and settings.over_redis:
+        from shared import redis_transport
+
+        redis_transport.register()
     if spec is None and settings.over_redis:
         # A worker says so at its start, when it knows where its log goes.
         logger.warning("%s", redis_broker.warning())

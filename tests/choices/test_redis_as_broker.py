@@ -104,6 +104,62 @@ def test_what_a_dead_worker_held_is_done_by_the_next(both_servers: Servers, plac
     connection.release()
 
 
+ENVELOPES = {
+    "no JSON": b"{",
+    "no text": b"\xff\xfe",
+    "a number": b"5",
+    "null": b"null",
+    "an empty object": b"{}",
+    "no tag": b'{"properties": {}}',
+    "a tag that is a list": b'{"properties": {"delivery_tag": []}}',
+    "deep": b"[" * 100_000,
+    **{
+        what: json.dumps(
+            {
+                "body": "W10=",
+                "headers": {},
+                "content-type": "application/json",
+                "content-encoding": "utf-8",
+                "properties": {
+                    "body_encoding": "base64",
+                    "delivery_tag": "x",
+                    "delivery_info": {"exchange": "tasks", "routing_key": "calculator.add"},
+                    **properties,
+                },
+                **changed,
+            }
+        ).encode()
+        for what, changed, properties in (
+            ("a body that is a number", {"body": 5}, {}),
+            ("a body that is no base64", {"body": "x"}, {}),
+            ("headers that are a list", {"headers": []}, {}),
+            ("a type that is a list", {"content-type": []}, {}),
+            ("an encoding that is a number", {"content-encoding": 5}, {}),
+            ("a carrier that nobody knows", {}, {"body_encoding": "rot13"}),
+            ("from nowhere", {}, {"delivery_info": None}),
+            ("from half a place", {}, {"delivery_info": {"exchange": "tasks"}}),
+            ("a priority that is a text", {}, {"priority": "high"}),
+        )
+    },
+}
+
+
+def test_no_text_in_a_list_ends_the_worker_or_is_lost(place: House) -> None:
+    # Given texts that are no messages, in the calculator's list
+    before = {letter.key for letter in place.letters("calculator")}
+    connection = place.app.connection_for_write()
+    for text in ENVELOPES.values():
+        connection.default_channel.client.lpush("calculator", text)
+    connection.release()
+    # When a good one comes after them, then it is done by the same worker
+    assert calculator.add(1, 2).delay().get(timeout=PATIENCE) == 3
+    assert place.workers["calculator"].process.poll() is None
+    # And each is a dead letter with all of its bytes
+    kept = [letter for letter in place.letters("calculator") if letter.key not in before]
+    assert {letter.reason for letter in kept} == {"malformed"}
+    assert sorted(letter.body for letter in kept) == sorted(ENVELOPES.values())
+
+
 def test_what_redis_would_lose_is_refused_where_it_is_published(place: House) -> None:
     with pytest.raises(Unroutable, match=r"no service takes 'nobody.does_this'"):
         place.app.send_task("nobody.does_this")
