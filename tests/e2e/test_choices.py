@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+import requests
 
 from tests.e2e.houses import ComposeHouse
 from tests.e2e.test_cluster import until
@@ -46,20 +47,23 @@ def test_a_service_runs_under_other_choices_beside_those_that_have_none(
 
 
 def test_redis_can_be_the_broker_of_the_cluster(cluster: ComposeHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    clients = ("calculator", "beat")
+    clients = ("calculator", "beat", "gateway")
     up = ("up", "-d", "--wait", "--no-deps", *clients)
     try:
-        # Given a worker and beat over Redis, as the shipped file says
+        # Given a worker, beat and the gateway over Redis, as the shipped file says
         with monkeypatch.context() as patch:
             patch.setenv("COMPOSE_FILE", f"{os.environ['COMPOSE_FILE']}:compose/redis-broker.yaml")
             done = cluster.compose(*up)
             assert done.returncode == 0, done.stderr
             for client in clients:
                 assert "redis://" in " ".join(cluster.containers(client)[0]["Config"]["Env"])
-            # Then a publisher is answered, and beat's ticks are done
+            # Then a publisher is answered, the gateway takes work, and beat's ticks are done
             asked = cluster.publisher(SCRIPT)
             assert (asked.returncode, asked.stdout.strip()) == (0, "30"), asked.stderr
             assert "promises less than RabbitMQ" in asked.stderr
+
+            url = f"http://127.0.0.1:{cluster.ports['GATEWAY_PORT']}/readyz"
+            assert requests.get(url, timeout=10).json()["broker"] == "ok"
 
             def ticks() -> int:
                 return cluster.celery("logs", "calculator.add_days").stdout.count("succeeded")
