@@ -1,10 +1,12 @@
 """Celery apps that may do just what their owner may: a service's worker, or a publisher."""
 
+import logging
 import math
 import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,21 @@ from celery import Celery
 from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from celery.schedules import crontab
+from celery.schedules import schedule as Every
 from kombu import Exchange, Queue, binding
 from kombu.exceptions import OperationalError
 
-from shared import scope, task_logs
+from shared import compression, redis_broker, scope, serializers, task_logs
 from shared.config import Settings
-from shared.dead_letters.cause import FIRST_PUBLISHED
+from shared.dead_letters.cause import FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.embedded import transport
 from shared.errors import Error
 from shared.health import HealthFile
 from shared.signatures import declarations
 from shared.stopping import StopInTime
 from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
+
+logger = logging.getLogger(__name__)
 
 #: Celery's own tasks say of their result what the configuration says, and not what those say that they work for.
 _ANSWERING_BUILTINS = scope.ITERATING | {"celery.accumulate"}
@@ -37,7 +42,7 @@ class EventDispatcher(CeleryEventDispatcher):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.exchange.no_declare = not self.app.settings.embedded
+        self.exchange.no_declare = self.app.settings.declared_ahead
 
 
 class Events(CeleryEvents):
@@ -59,6 +64,11 @@ class App(Celery):
     settings: Settings
     spec: ServiceSpec | None
 
+    @cached_property
+    def Worker(self) -> Any:
+        """The class of its worker."""
+        return self.subclass_with_self("shared.worker:Worker")
+
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish a task; see Celery's own.
 
@@ -66,14 +76,18 @@ class App(Celery):
         seconds, because the broker holds messages for whole seconds and kombu refuses anything less than one.
         """
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
-        options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **(options.get("headers") or {})}
+        given = {key: value for key, value in (options.get("headers") or {}).items() if key not in OF_ONE_DELIVERY}
+        options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **given}
         options.setdefault("mandatory", True)
         options.setdefault("confirm_timeout", self.settings.publish_timeout)
         if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
             # By name alone Celery subscribes to the result store for every call, and waits where that is away.
             options["ignore_result"] = self._ignores_result(name, args, kwargs)
-        if self.settings.embedded:
-            # Without a server the types of exchanges live in the process that declared them.
+        if self.settings.over_redis:
+            key = options.get("routing_key") or route(self.spec, name, args, kwargs)["routing_key"]
+            redis_broker.check(key, _seconds(options.get("countdown"), options.get("eta"), self.now()), self.settings)
+        if not self.settings.declared_ahead:
+            # The types of exchanges live in the process that declared them.
             options.setdefault("declare", list(self.amqp.queues.values()))
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
             try:
@@ -118,6 +132,9 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         raise SystemExit(2) from None
     if current:
         _prepare_environment(settings)
+    serializers.connect(reading=current)
+    if current:
+        compression.connect()
     app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=current)
     scope.connect()
     if current:
@@ -132,7 +149,14 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
     app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
     if spec is None and not settings.embedded:
         app.conf.update(_beat(settings))
-    if not settings.embedded:
+    if spec is not None and settings.over_redis:
+        from shared import redis_transport
+
+        redis_transport.register()
+    if spec is None and settings.over_redis:
+        # A worker says so at its start, when it knows where its log goes.
+        logger.warning("%s", redis_broker.warning())
+    if settings.declared_ahead:
         # Declared ahead, by the broker's definitions: here they are used, and may not be changed.
         app.control.mailbox.exchange.no_declare = True
         app.control.mailbox.reply_exchange.no_declare = True
@@ -156,13 +180,14 @@ def _prepare_environment(settings: Settings) -> None:
         os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
 
 
-def queue(spec: ServiceSpec, *, declared_ahead: bool) -> Queue:
+def queue(spec: ServiceSpec, *, declared_ahead: bool, quorum: bool = True) -> Queue:
     """A service's queue with its bindings, as a value."""
     exchange = Exchange(TASKS_EXCHANGE, type="topic", no_declare=declared_ahead)
     return Queue(
         spec.name,
         bindings=[binding(exchange, key) for key in spec.binding_keys],
-        queue_arguments=queue_arguments(spec.name),
+        # To another broker they mean nothing.
+        queue_arguments=queue_arguments(spec.name) if quorum else None,
         no_declare=declared_ahead,
     )
 
@@ -192,15 +217,20 @@ def _common(settings: Settings, spec: ServiceSpec | None) -> dict[str, Any]:
     def by_name(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> dict[str, str]:
         return route(spec, name, args, kwargs)
 
-    known = (spec,) if spec is not None and not settings.embedded else SERVICES
+    known = (spec,) if spec is not None and settings.declared_ahead else SERVICES
     return {
-        "accept_content": ["json"],
-        "task_serializer": "json",
+        "accept_content": [serializers.SERIALIZERS[name].content_type for name in settings.accepts],
+        "task_serializer": serializers.SERIALIZERS[settings.task_serializer].kombu,
+        "task_compression": None if settings.task_compression == "none" else settings.task_compression,
+        # JSON always: whoever called without Celery reads it.
         "result_serializer": "json",
+        "result_accept_content": ["json"],
         "timezone": "UTC",
         # Topology. A worker binds and detects by the queues that its app knows: only its own. A publisher knows all,
         # because Celery delays by the broker only where it knows a quorum queue.
-        "task_queues": [queue(one, declared_ahead=not settings.embedded) for one in known],
+        "task_queues": [
+            queue(one, declared_ahead=settings.declared_ahead, quorum=not settings.over_redis) for one in known
+        ],
         "task_routes": [by_name],
         "task_create_missing_queues": False,
         "task_default_exchange": TASKS_EXCHANGE,
@@ -231,9 +261,9 @@ def _schedule() -> dict[str, Any]:
     """What beat publishes. Its arguments are checked here, so that a wrong one stops beat and not the task at night."""
     known = declarations()
     return {
-        f"{schedule.task}@{schedule.crontab}": {
+        schedule.name: {
             "task": schedule.task,
-            "schedule": crontab.from_string(schedule.crontab),
+            "schedule": Every(schedule.every) if schedule.every else crontab.from_string(schedule.crontab),
             "kwargs": known[schedule.task](**schedule.kwargs).kwargs,
             # Nobody waits for a tick's result. One that its service did not take in time makes room for the next.
             "options": {
@@ -262,7 +292,11 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "broker_write_url": broker,
         "broker_heartbeat": 30,
         # Without confirms a message that the broker refuses disappears in silence.
-        "broker_transport_options": {"confirm_publish": True, "confirm_timeout": settings.publish_timeout},
+        "broker_transport_options": (
+            redis_broker.transport_options(settings)
+            if settings.over_redis
+            else {"confirm_publish": True, "confirm_timeout": settings.publish_timeout}
+        ),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # A control queue that the broker has not yet taken away after a lost connection answers 405 once.
@@ -320,13 +354,20 @@ def _embedded(settings: Settings) -> dict[str, Any]:
 def _whole_seconds(countdown: float | None, eta: datetime | str | None, now: datetime) -> dict[str, Any]:
     if countdown is not None and countdown > 0:
         return {"countdown": math.ceil(countdown)}
+    if eta is None:
+        return {}
+    wait = _seconds(None, eta, now)
+    # Celery counts again a moment later: what is just over one second now may be under it then.
+    return {"countdown": math.ceil(wait), "eta": None} if 0 < wait < 2 else {}
+
+
+def _seconds(countdown: float | None, eta: datetime | str | None, now: datetime) -> float:
+    """How long a message waits from now on; 0 where it does not."""
     if isinstance(eta, str):
         eta = datetime.fromisoformat(eta)
     if eta is None:
-        return {}
-    wait = ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds()
-    # Celery counts again a moment later: what is just over one second now may be under it then.
-    return {"countdown": math.ceil(wait), "eta": None} if 0 < wait < 2 else {}
+        return max(countdown or 0.0, 0.0)
+    return ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds()
 
 
 def __getattr__(name: str) -> App:

@@ -19,8 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from shared import mail_text
+from shared import compression, mail_text, serializers
 from shared.errors import ConfigError
+from shared.topology import CONSUMER_TIMEOUT
+
+#: Seconds. RabbitMQ's consumer timeout, under which every task's hard limit lies (shared/topology.py).
+SHORTEST_VISIBILITY = CONSUMER_TIMEOUT
+#: Schemes of a broker's URL.
+BROKERS = ("amqp", "amqps", "pyamqp", "redis", "rediss")
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -57,6 +63,18 @@ Addresses = Annotated[
 ]
 
 
+def _serializer(name: serializers.Name) -> serializers.Name:
+    if not serializers.available(name):
+        raise ValueError(f"{name} needs a package: pip install 'taskhouse[choices]'")
+    return name
+
+
+def _compression(name: compression.Name) -> compression.Name:
+    if not compression.available(name):
+        raise ValueError(f"{name} needs a package: pip install 'taskhouse[choices]'")
+    return name
+
+
 _COMMAS = BeforeValidator(mail_text.addresses)
 _HOST = r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 
@@ -65,8 +83,14 @@ class Settings(BaseModel):
     """What a process can be told from outside. Each field is the environment variable of its name in capitals.
 
     Attributes:
-        broker_url: AMQP URL, several split by `;` for failover. None starts the embedded mode.
+        broker_url: AMQP URL, several split by `;` for failover; or a Redis URL, for less (docs/choices.md). None starts
+            the embedded mode.
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
+        broker_visibility_timeout: seconds after which Redis, as a broker, gives a message to another worker. A delay
+            may be no longer.
+        task_serializer: what this process writes the bodies of messages in: `json`, `msgpack` or `yaml`.
+        task_accept: in what else than JSON and `task_serializer` a worker takes them; split by commas.
+        task_compression: how this process packs them: `none`, `zlib` or `zstd`. Every worker unpacks each.
         redis_url: results, locks and counters.
         redis_password: of the user that `redis_url` names, where the URL does not hold it.
         reports_url: where reports are kept: a folder, or any fsspec URL.
@@ -97,8 +121,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = Field(default=None, repr=False)
+    broker_url: Annotated[str, _url(*BROKERS)] | None = Field(default=None, repr=False)
     broker_password: SecretStr | None = None
+    broker_visibility_timeout: Seconds = 3600.0
+    task_serializer: Annotated[serializers.Name, AfterValidator(_serializer)] = "json"
+    task_accept: Annotated[tuple[Annotated[serializers.Name, AfterValidator(_serializer)], ...], _COMMAS] = ()
+    task_compression: Annotated[compression.Name, AfterValidator(_compression)] = "none"
     redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(default=None, repr=False)
     redis_password: SecretStr | None = None
     reports_url: str = Field(default="", repr=False)
@@ -130,6 +158,14 @@ class Settings(BaseModel):
         if (self.broker_url is None) != (self.redis_url is None):
             given, missing = ("BROKER_URL", "REDIS_URL") if self.broker_url else ("REDIS_URL", "BROKER_URL")
             raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
+        brokers = (self.broker_url or "").split(";")
+        if len(brokers) > 1 and not all(one.startswith(("amqp", "pyamqp")) for one in brokers):
+            raise ValueError("BROKER_URL names several brokers, which must all be AMQP's: give one Redis, or none")
+        if self.broker_visibility_timeout < SHORTEST_VISIBILITY:
+            raise ValueError(
+                f"BROKER_VISIBILITY_TIMEOUT must be at least {SHORTEST_VISIBILITY} s, more than any task's hard limit: "
+                "else a task that is running is given to another worker too"
+            )
         if self.mail_lease <= self.smtp_timeout:
             raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self
@@ -162,6 +198,23 @@ class Settings(BaseModel):
     def embedded(self) -> bool:
         """Whether everything runs on this machine without any server."""
         return self.broker_url is None
+
+    @property
+    def over_redis(self) -> bool:
+        """Whether Redis is the broker, with what that weakens."""
+        return (self.broker_url or "").startswith("redis")
+
+    @property
+    def declared_ahead(self) -> bool:
+        """Whether the broker has every exchange and queue from its own definitions, so that nobody declares one."""
+        return not self.embedded and not self.over_redis
+
+    @property
+    def accepts(self) -> tuple[serializers.Name, ...]:
+        """What a worker takes a task's body in. JSON always, because whoever publishes without Celery writes it."""
+        return tuple(
+            name for name in serializers.SERIALIZERS if name in {"json", self.task_serializer, *self.task_accept}
+        )
 
     @property
     def reports_location(self) -> str:

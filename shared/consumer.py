@@ -8,9 +8,10 @@ from celery import signals
 from celery.utils.log import get_logger
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 
-from shared import messages
+from shared import messages, redis_broker
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
+from shared.topology import DELIVERY_LIMIT
 
 logger = get_logger(__name__)
 
@@ -51,6 +52,8 @@ class Consumer(CeleryConsumer):
             # revoked, one that nobody knows.
             message.reject_log_error = partial(self.give_up, message)
             try:
+                if self.over_redis and self.delivered_too_often(message):
+                    return message.reject_log_error(logger, self.connection_errors)
                 fault = messages.fault(message.headers, message.payload)
                 if fault is None:
                     return handle(message)
@@ -102,8 +105,25 @@ class Consumer(CeleryConsumer):
         held = getattr(message.channel, "connection", None) is not None
         if held and cause is not None and not requeue and self.burial.bury(message, cause):
             message.ack_log_error(log, errors)
+        elif held and self.over_redis and not requeue:
+            # Redis would drop it. Kept unacknowledged, it is delivered again after the visibility timeout.
+            log.error("A message could not be made a dead letter, and is kept: %s", message.delivery_tag)
         else:
             type(message).reject_log_error(message, log, errors, requeue=requeue)
+
+    def delivered_too_often(self, message: Any) -> bool:
+        """Count a delivery, which Redis does not; whether the one before it was the last."""
+        count = redis_broker.count_delivery(message)
+        if count:
+            message.headers["x-delivery-count"] = count
+        if count > DELIVERY_LIMIT:
+            message.cause = Cause(Reason.DELIVERY_LIMIT, f"it was given back {count - 1} times")
+        return count > DELIVERY_LIMIT
+
+    @cached_property
+    def over_redis(self) -> bool:
+        """Whether Redis is the broker."""
+        return bool(self.app.settings.over_redis)
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
         """As Celery's; it is there for events, which nobody may have to wait for.

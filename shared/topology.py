@@ -49,19 +49,26 @@ class Schedule:
 
     Attributes:
         task: its name.
-        crontab: the five fields of crontab(5), in UTC.
+        crontab: the five fields of crontab(5), in UTC; empty where `every` says when.
         kwargs: its arguments, checked against its signature before beat starts.
         expires: seconds after which a tick that no worker took is worth nothing.
         scope: the scope in which the task runs.
         then: a task that gets the first one's result, as its only argument, when that is done.
+        every: seconds between two ticks, from 1; None where `crontab` says when.
     """
 
     task: str
-    crontab: str
+    crontab: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     expires: int = 12 * 3600
     scope: Mapping[str, Any] = field(default_factory=dict)
     then: str | None = None
+    every: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its entry in the schedule."""
+        return f"{self.task}@{self.crontab or f'every {self.every} s'}"
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         memory=384 * 2**20,
         calls=("webhook",),
         settings=("LOG_LEVEL", "LOG_FORMAT"),
+        # The example. A tick is worth nothing when the next one is there.
+        schedules=(Schedule("calculator.add_days", kwargs={"days": 1}, every=10, expires=10),),
     ),
     ServiceSpec(
         name="scoped",
@@ -282,6 +291,10 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
         for schedule in spec.schedules:
             if schedule.task.partition(".")[0] != spec.name:
                 raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}, a task of another service")
+            if bool(schedule.crontab) == (schedule.every is not None):
+                raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}: give it `crontab` or `every`")
+            if schedule.every is not None and schedule.every < 1:
+                raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}: `every` is seconds, from 1")
             if schedule.then and schedule.then.partition(".")[0] not in (spec.name, *spec.calls):
                 raise TopologyError(
                     f"service {spec.name!r} schedules {schedule.then!r} after {schedule.task!r}, a task of a service "

@@ -15,13 +15,16 @@ FIRST_PUBLISHED = "first_published"
 #: How often an operator has replayed the message.
 REPLAYS = "replays"
 
+#: What a broker, or the worker that counts in its place, notes on a delivery: not the next message's.
+OF_ONE_DELIVERY = frozenset({"redelivered", "compression", "x-delivery-count", "x-acquired-count"})
+
 #: Characters. Headers travel in one AMQP frame (128 KiB by default), together with those that the publisher set.
 LONGEST_EXCEPTION = 2_000
 LONGEST_TRACEBACK = 8_000
 
 #: What the broker notes on a message's way, and what would send copies of a dead letter to other queues. RabbitMQ takes
 #: the latter away too when it buries a message itself.
-_OF_THE_WAY = frozenset({"cc", "bcc"})
+_OF_THE_WAY = frozenset({"cc", "bcc", "redelivered"})
 _BROKERS_PREFIX = "x-"
 
 

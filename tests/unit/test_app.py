@@ -156,7 +156,60 @@ def test_no_queue_is_ever_made_up(make_app: MakeApp, settings: dict[str, str], n
 @pytest.mark.parametrize("name", [None, "reporter"])
 def test_only_json_is_spoken(make_app: MakeApp, settings: dict[str, str], name: str | None) -> None:
     conf = make_app(name, **settings).conf
-    assert (conf.task_serializer, conf.result_serializer, list(conf.accept_content)) == ("json", "json", ["json"])
+    assert (conf.task_serializer, conf.result_serializer, list(conf.accept_content)) == (
+        "json",
+        "json",
+        ["application/json"],
+    )
+    assert (list(conf.result_accept_content), conf.task_compression) == (["json"], None)
+
+
+@pytest.mark.parametrize("name", [None, "reporter"])
+def test_another_serializer_is_spoken_beside_json(
+    make_app: MakeApp, settings: dict[str, str], name: str | None
+) -> None:
+    chosen = {"task_serializer": "msgpack", "task_accept": ("yaml",), "task_compression": "zstd"}
+    app = make_app(name, **{**settings, **chosen})
+    assert set(app.conf.accept_content) == {"application/json", "application/x-msgpack", "application/x-yaml"}
+    assert (app.conf.result_serializer, app.conf.task_compression) == ("json", "zstd")
+    # Who commands workers, and who reads their answers, is another process.
+    assert (app.control.mailbox.serializer, app.control.mailbox.accept) == ("json", ["json"])
+
+
+def test_a_guest_leaves_the_hosts_serializers_and_packings_alone(make_app: MakeApp) -> None:
+    code = """
+from kombu import compression, serialization
+known = (dict(serialization.registry._decoders), dict(compression._decoders))
+from shared.app import create_app
+create_app(current=False)
+assert known == (serialization.registry._decoders, compression._decoders)
+create_app()
+assert known != (serialization.registry._decoders, compression._decoders)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={"PATH": ""})
+    assert done.returncode == 0, done.stderr
+
+
+def over_redis(make_app: MakeApp, settings: dict[str, str], name: str | None = None) -> App:
+    return make_app(name, **{**settings, "broker_url": "redis://reporter@redis.invalid:6379/1"})
+
+
+@pytest.mark.parametrize("name", [None, "reporter"])
+def test_over_redis_nothing_is_taken_for_declared(make_app: MakeApp, cluster: dict[str, str], name: str | None) -> None:
+    app = over_redis(make_app, cluster, name)
+    assert not any(queue.no_declare or queue.queue_arguments for queue in app.amqp.queues.values())
+    assert app.conf.broker_transport_options["visibility_timeout"] == 3600
+    assert "confirm_publish" not in app.conf.broker_transport_options
+    assert not app.control.mailbox.exchange.no_declare
+
+
+def test_a_publisher_says_at_its_start_that_redis_is_its_broker(
+    make_app: MakeApp, cluster: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    make_app(**cluster)
+    assert not caplog.text
+    over_redis(make_app, cluster)
+    assert "BROKER_URL is Redis, which promises less than RabbitMQ" in caplog.text
 
 
 def test_a_worker_loses_nothing(make_app: MakeApp, settings: dict[str, str]) -> None:
@@ -573,8 +626,8 @@ def scheduled(monkeypatch: pytest.MonkeyPatch, *schedules: Schedule) -> None:
 
 def test_beat_publishes_what_the_services_schedule(make_app: MakeApp, settings: dict[str, str]) -> None:
     app = make_app(**settings)
-    entries = {(schedule.task, schedule.crontab) for spec in SERVICES for schedule in spec.schedules}
-    assert set(app.conf.beat_schedule) == {f"{task}@{crontab}" for task, crontab in entries}
+    entries = {schedule.name for spec in SERVICES for schedule in spec.schedules}
+    assert set(app.conf.beat_schedule) == entries
     nightly = app.conf.beat_schedule["reporter.produce_report@0 0 * * *"]
     assert nightly["kwargs"] == {"period": "day"}
     assert nightly["options"] == {
@@ -583,6 +636,14 @@ def test_beat_publishes_what_the_services_schedule(make_app: MakeApp, settings: 
         "link": [mailer.send_report.s()],
     }
     assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({0}, {0})
+
+
+def test_days_are_added_every_ten_seconds(make_app: MakeApp, settings: dict[str, str]) -> None:
+    # The example of a schedule by seconds. Nobody wants a tick when the next one is there.
+    entry = make_app(**settings).conf.beat_schedule["calculator.add_days@every 10 s"]
+    assert (entry["task"], entry["kwargs"]) == ("calculator.add_days", {"days": 1})
+    assert entry["schedule"].run_every.total_seconds() == 10
+    assert entry["options"] == {"ignore_result": True, "expires": 10}
 
 
 def test_a_worker_schedules_nothing(make_app: MakeApp, settings: dict[str, str]) -> None:

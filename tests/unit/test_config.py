@@ -19,6 +19,10 @@ BROKER_AND_REDIS = {"BROKER_URL": "amqp://reporter@rabbitmq:5672//", "REDIS_URL"
 VALUES: dict[str, tuple[str, Any]] = {
     "broker_url": ("amqps://a@one:5671//;amqps://a@two:5671//", "amqps://a@one:5671//;amqps://a@two:5671//"),
     "broker_password": ("hunter2", SecretStr("hunter2")),
+    "broker_visibility_timeout": ("7200", 7200.0),
+    "task_serializer": ("msgpack", "msgpack"),
+    "task_accept": ("msgpack, yaml", ("msgpack", "yaml")),
+    "task_compression": ("zstd", "zstd"),
     "redis_url": ("rediss://a@redis:6380/1", "rediss://a@redis:6380/1"),
     "redis_password": ("hunter3", SecretStr("hunter3")),
     "reports_url": ("s3://bucket/reports", "s3://bucket/reports"),
@@ -148,7 +152,7 @@ def test_a_file_that_is_no_text_is_refused_by_the_name_of_its_variable(tmp_path:
     [
         *(
             ("BROKER_URL", url)
-            for url in ("redis://h", "http://h", "rabbitmq", "amqp://", "amqp:///x", "//h", "memory://")
+            for url in ("redis://", "http://h", "rabbitmq", "amqp://", "amqp:///x", "//h", "memory://")
         ),
         *(("BROKER_URL", url) for url in ("amqp://h;", ";amqp://h", "amqp://h;http://h", "amqp://[h", "amqp://h:port")),
         *(("REDIS_URL", url) for url in ("amqp://h", "redis:", "redis:///0", "unix:///run/redis", "redis://h:x/0")),
@@ -274,3 +278,55 @@ def test_an_error_never_shows_a_value(environ: dict[str, str]) -> None:
     # Then neither the error nor what it came from shows the secret
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__ and caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "complaint"),
+    [
+        ({"TASK_SERIALIZER": "pickle"}, "TASK_SERIALIZER"),
+        ({"TASK_ACCEPT": "json,pickle"}, "TASK_ACCEPT"),
+        ({"TASK_COMPRESSION": "bzip2"}, "TASK_COMPRESSION"),
+        ({"BROKER_VISIBILITY_TIMEOUT": "60"}, "BROKER_VISIBILITY_TIMEOUT must be at least 1800 s"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "redis://a/1;redis://b/1"}, "BROKER_URL names several brokers"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "amqp://a;redis://b/1"}, "BROKER_URL names several brokers"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused(environ: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        Settings.load(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "package"),
+    [
+        ({"TASK_SERIALIZER": "msgpack"}, "msgpack"),
+        ({"TASK_SERIALIZER": "yaml"}, "yaml"),
+        ({"TASK_ACCEPT": "yaml"}, "yaml"),
+        ({"TASK_COMPRESSION": "zstd"}, "backports.zstd"),
+    ],
+)
+def test_a_choice_whose_package_is_missing_is_refused_at_the_start(
+    environ: dict[str, str], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        assert name in (package, "compression.zstd")
+
+    monkeypatch.setattr("shared.serializers.find_spec", missing)
+    monkeypatch.setattr("shared.compression.find_spec", missing)
+    with pytest.raises(ConfigError, match=r"needs a package: pip install 'taskhouse\[choices\]'"):
+        Settings.load(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "broker"),
+    [
+        ({}, "embedded"),
+        (BROKER_AND_REDIS, "declared_ahead"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "redis://a@redis/1"}, "over_redis"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "rediss://a@redis/1"}, "over_redis"),
+    ],
+)
+def test_there_is_one_broker(environ: dict[str, str], broker: str) -> None:
+    settings = Settings.load(environ)
+    assert [kind for kind in ("embedded", "declared_ahead", "over_redis") if getattr(settings, kind)] == [broker]
+    assert settings.accepts == ("json",)

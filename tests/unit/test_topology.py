@@ -119,6 +119,18 @@ def test_scheduling_what_follows_in_a_service_that_is_not_called_is_refused() ->
     validate((replace(GOOD, schedules=(replace(schedule, then="painter.frame"),)),))
 
 
+@pytest.mark.parametrize("schedule", [Schedule("painter.paint"), Schedule("painter.paint", "0 0 * * *", every=10)])
+def test_a_schedule_says_when_in_one_way(schedule: Schedule) -> None:
+    assert "give it `crontab` or `every`" in refusal(replace(GOOD, schedules=(schedule,)))
+
+
+@pytest.mark.parametrize("every", [0, -10])
+def test_a_schedule_of_no_interval_is_refused(every: int) -> None:
+    schedule = Schedule("painter.paint", every=every)
+    assert "`every` is seconds, from 1" in refusal(replace(GOOD, schedules=(schedule,)))
+    validate((replace(GOOD, schedules=(replace(schedule, every=1),)),))
+
+
 def test_a_local_value_of_no_setting_is_refused() -> None:
     assert "has BRUSH in `local`" in refusal(replace(GOOD, local={"BRUSH": "flat"}))
     validate((replace(GOOD, settings=("BRUSH",), local={"BRUSH": "flat"}),))

@@ -1,0 +1,36 @@
+"""The compose file that makes Redis the broker, for a team that wants no RabbitMQ."""
+
+from collections.abc import Iterable
+
+from shared.render.permissions import BEAT, FLOWER, OPERATOR
+from shared.topology import PUBLISHERS, SERVICES, ServiceSpec
+
+#: Redis' database for messages. Results, locks and schedules have 0.
+DATABASE = 1
+
+_HEAD = """\
+# Redis as the broker; what that weakens stands in docs/choices.md:
+#   COMPOSE_FILE=compose.yaml:compose/redis-broker.yaml docker compose up -d --wait
+services:
+  rabbitmq:
+    # Of a profile that nobody chooses: it is not started.
+    profiles: [rabbitmq]
+"""
+_CLIENT = """\
+  {container}:
+    environment:
+      BROKER_URL: redis://{user}@redis:6379/{database}
+      BROKER_PASSWORD_FILE: /run/secrets/redis_password
+      BROKER_VISIBILITY_TIMEOUT: ${{BROKER_VISIBILITY_TIMEOUT:-}}
+    depends_on: !override
+      redis: {{condition: service_healthy}}
+"""
+
+
+def render(services: Iterable[ServiceSpec] = SERVICES) -> str:
+    """What differs from the other compose files."""
+    users = {spec.name: spec.name for spec in services} | {spec.name: spec.name for spec in PUBLISHERS}
+    users |= {BEAT: BEAT, FLOWER: FLOWER, "cli": OPERATOR}
+    return _HEAD + "".join(
+        _CLIENT.format(container=container, user=user, database=DATABASE) for container, user in users.items()
+    )
