@@ -25,6 +25,8 @@ EVERYONE = "all"
 DELIVERY_LIMIT = 5
 #: Seconds. RabbitMQ closes a channel that holds a message unacknowledged for longer (30 minutes unless configured).
 CONSUMER_TIMEOUT = 30 * 60
+#: Bytes of a message's body. The broker refuses what is larger: files are passed by reference. RabbitMQ's own default.
+MAX_MESSAGE_SIZE = 16 * 2**20
 #: Celery's native delayed delivery counts seconds in this many bits, one exchange and one queue a bit.
 DELAY_BITS = 28
 #: The last of these chained exchanges delivers; the first, of the highest bit, is where a publisher begins.
