@@ -18,13 +18,13 @@ class Between:
         connections: how many there were.
     """
 
-    def __init__(self, broker: tuple[str, int]) -> None:
+    def __init__(self, broker: tuple[str, int], port: int = 0) -> None:
         self.rate: float | None = None
         self.speaks_after: int | None = None
         self._broker = broker
         self._answers: list[threading.Event] = []
         self._new_are_silent = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._open: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import _state
 from kombu import Connection
 
+from shared import outbox
 from shared.app import App, create_app
 from shared.config import Settings
+from shared.embedded.transport import Transport
 from tests.mail.servers import OwnBroker, OwnRedis
 from tests.publishing.between import Between
+from tests.publishing.databases import Database, postgres, postgres_folder
 
 #: Nobody may publish to the queue of the calculator here but the test that runs.
 QUEUE = "calculator"
@@ -84,3 +88,51 @@ def arrived(broker: OwnBroker) -> Iterator[Arrived]:
     yield seen
     seen.channel.queue_purge(QUEUE)
     seen.connection.release()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Started once; a laptop without PostgreSQL skips what needs it."""
+    if postgres_folder() is None:
+        message = "PostgreSQL is not installed: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """A database with an empty outbox, and an empty table of orders."""
+    if request.param == "sqlite":
+        one = Database(f"sqlite:///{tmp_path / 'shop.sqlite'}")
+    else:
+        one = Database(request.getfixturevalue("postgres_url"))
+        one.query("DROP TABLE IF EXISTS taskhouse_outbox, orders")
+    connection = one.connect()
+    outbox.create_table(connection)
+    connection.execute("CREATE TABLE orders (task_id VARCHAR(255))")
+    connection.commit()
+    connection.close()
+    return one
+
+
+@pytest.fixture
+def make_embedded(tmp_path: Path) -> Iterator[Callable[[], App]]:
+    """Makes a publisher without a server."""
+    made: list[App] = []
+    current, default, environment = _state._tls.current_app, _state.default_app, dict(os.environ)
+
+    def make() -> App:
+        Transport.global_state.clear()
+        made.append(create_app(settings=Settings(local_dir=tmp_path / "local")))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.close()
+    _state._tls.current_app = current
+    _state.set_default_app(default)
+    os.environ.clear()
+    os.environ.update(environment)
