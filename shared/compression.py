@@ -13,11 +13,12 @@ from kombu import compression
 
 from shared.errors import Error
 from shared.serializers import BodyTooLarge
+from shared.topology import MAX_MESSAGE_SIZE
 
 Name = Literal["none", "zlib", "zstd"]
 
 #: Bytes. What is larger closes the broker's channel (compose/rabbitmq/taskhouse.conf, max_message_size).
-LARGEST_BODY = 16 * 2**20
+LARGEST_BODY = MAX_MESSAGE_SIZE
 #: Bits. A packed body says how much of what came out must be kept at hand, and that memory is taken at once.
 LARGEST_WINDOW = 25
 #: What a message's header `compression` says.

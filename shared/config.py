@@ -21,7 +21,7 @@ from pydantic import (
 
 from shared import compression, mail_text, serializers
 from shared.errors import ConfigError
-from shared.topology import CONSUMER_TIMEOUT
+from shared.topology import CONSUMER_TIMEOUT, MAX_MESSAGE_SIZE
 
 #: Seconds. RabbitMQ's consumer timeout, under which every task's hard limit lies (shared/topology.py).
 SHORTEST_VISIBILITY = CONSUMER_TIMEOUT
@@ -103,7 +103,10 @@ class Settings(BaseModel):
         task_log_dir: where each task has a log file of its own; None writes none.
         task_log_size: bytes at which such a file turns over.
         task_log_backups: how many old ones of each are kept.
-        publish_timeout: seconds that a publisher waits for the broker's confirmation.
+        publish_timeout: seconds in which a publisher has the broker's confirmation, or an error.
+        max_message_size: bytes of a message's body that the broker takes; what is larger is refused before it is sent.
+        outbox_url: the database whose outbox a relay publishes: `sqlite:///path`, `postgresql://user@host/name`.
+        outbox_password: of the user that `outbox_url` names, where the URL does not hold it.
         callback_hosts: hosts that outcomes may be POSTed to, split by commas; `*.example.org` for all below one.
         callback_secret: signs what is POSTed.
         callback_networks: private networks, like 10.1.0.0/16, that may be POSTed to all the same; split by commas.
@@ -140,6 +143,9 @@ class Settings(BaseModel):
     task_log_size: Annotated[int, Field(ge=1)] = 10 * 2**20
     task_log_backups: Annotated[int, Field(ge=0)] = 5
     publish_timeout: Seconds = 10.0
+    max_message_size: Annotated[int, Field(ge=1)] = MAX_MESSAGE_SIZE
+    outbox_url: str | None = Field(default=None, repr=False)
+    outbox_password: SecretStr | None = None
     callback_hosts: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     callback_secret: SecretStr | None = None
     callback_networks: Annotated[tuple[IPvAnyNetwork, ...], _COMMAS] = ()

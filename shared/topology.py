@@ -25,6 +25,8 @@ EVERYONE = "all"
 DELIVERY_LIMIT = 5
 #: Seconds. RabbitMQ closes a channel that holds a message unacknowledged for longer (30 minutes unless configured).
 CONSUMER_TIMEOUT = 30 * 60
+#: Bytes of a message's body. The broker refuses what is larger: files are passed by reference. RabbitMQ's own default.
+MAX_MESSAGE_SIZE = 16 * 2**20
 #: Seconds for which a worker that is told to stop may go on. Two minutes is what a cloud gives before it takes a node.
 STOP_WITHIN = 120
 #: Seconds that the end itself may take: the last acknowledgements, the connection, the processes of the pool.

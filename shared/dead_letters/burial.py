@@ -7,9 +7,8 @@ from typing import Any
 from amqp.serialization import dumps
 from celery.utils.log import get_logger
 
-from shared.compression import LARGEST_BODY
 from shared.dead_letters.cause import HEADER, Cause, published_headers
-from shared.topology import DEAD_EXCHANGE, dead_letter_queue
+from shared.topology import DEAD_EXCHANGE, MAX_MESSAGE_SIZE, dead_letter_queue
 
 logger = get_logger(__name__)
 
@@ -114,8 +113,8 @@ def _letter(message: Any, noted: dict[str, Any]) -> tuple[bytes, dict[str, Any]]
         raise ValueError(f"its headers would take {size} bytes, and a frame holds {LARGEST_HEADERS}")
     encoding = message.content_encoding
     body = message.body.encode(encoding or "utf-8") if isinstance(message.body, str) else message.body
-    if len(body) > LARGEST_BODY:
-        raise ValueError(f"unpacked it has {len(body)} bytes, and the broker takes {LARGEST_BODY}")
+    if len(body) > MAX_MESSAGE_SIZE:
+        raise ValueError(f"unpacked it has {len(body)} bytes, and the broker takes {MAX_MESSAGE_SIZE}")
     properties = {name: value for name, value in message.properties.items() if name not in _MORTAL | _OF_THE_CARRIER}
     return body, {
         "headers": headers,
