@@ -20,7 +20,6 @@ from shared.config import Settings
 from shared.dead_letters.cause import FIRST_PUBLISHED
 from shared.embedded import transport
 from shared.errors import Error
-from shared.health import HealthFile
 from shared.signatures import declarations
 from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
 
@@ -136,12 +135,14 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         app.control.mailbox.exchange.no_declare = True
         app.control.mailbox.reply_exchange.no_declare = True
     if spec is not None:
-        # Here, because what it registers stands on this module.
+        # Here, because what it registers stands on this module; and a publisher needs nothing of a worker.
         from shared import everyone
+        from shared.worker_health import Status, Watch
 
         everyone.register(app)
-    if spec is not None and settings.health_file is not None:
-        app.steps["consumer"].add(HealthFile)
+        app.steps["consumer"].add(Watch)
+        if settings.status_port is not None:
+            app.steps["worker"].add(Status)
     return app
 
 

@@ -11,6 +11,7 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from shared import messages
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
+from shared.health import Health
 
 logger = get_logger(__name__)
 
@@ -39,6 +40,35 @@ class Consumer(CeleryConsumer):
         default_steps: ClassVar[list[str]] = [
             step for step in CeleryConsumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.health = Health()
+        #: Called at each turn of a loop that has no hub.
+        self.each_turn: Callable[[Any], None] = lambda consumer: None
+        super().__init__(*args, **kwargs)
+
+    def perform_pending_operations(self) -> None:
+        """As Celery's."""
+        self.each_turn(self)
+        super().perform_pending_operations()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """As Celery's. While it tries again and again, for as long as the broker is away, it is alive."""
+        ensure = conn.ensure_connection
+
+        def ensure_alive(*args: Any, callback: Callable[[], None], **kwargs: Any) -> Any:
+            def turn() -> None:
+                self.health.turn()
+                callback()
+
+            return ensure(*args, callback=turn, **kwargs)
+
+        conn.ensure_connection = ensure_alive
+        try:
+            return super().ensure_connected(conn)
+        finally:
+            del conn.ensure_connection
+            self.health.turn()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's handler, behind a look at the message."""

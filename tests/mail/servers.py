@@ -70,6 +70,12 @@ class OwnBroker:
             "REDIS_URL": redis.url,
         }
 
+    def run(self, *command: str) -> str:
+        """Run a command in its container; gives what it says."""
+        done = self._container.exec(list(command))
+        assert done.exit_code == 0, done.output
+        return done.output.decode()
+
     def freeze(self) -> None:
         """It keeps its connections, and says nothing any more."""
         self._container.get_wrapped_container().pause()
