@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,8 @@ from shared.errors import ConfigError
 
 #: Seconds that a client may take to ask; one that says nothing holds a thread for no longer.
 CLIENT_TIMEOUT = 5.0
+#: Seconds between two calls of what is to be called now and then.
+TIDY = 5.0
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -36,14 +39,21 @@ class StatusServer:
         host: the address to listen on.
         port: 0 takes any that is free.
         routes: paths, and what is called for each. It runs beside the main thread, so it may read, and not wait.
+        now_and_then: called each TIDY seconds, in the thread that listens.
 
     Raises:
         ConfigError: the port is taken, or is not there to be had. The message names the variable.
     """
 
-    def __init__(self, host: str, port: int, routes: Mapping[str, Callable[[], Answer]]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        routes: Mapping[str, Callable[[], Answer]],
+        now_and_then: Callable[[], None] = lambda: None,
+    ) -> None:
         try:
-            self._server = _Server((host, port), _handler(routes))
+            self._server = _Server((host, port), _handler(routes), now_and_then)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"STATUS_PORT: cannot listen on {host}:{port}: {reason}; choose another") from None
@@ -64,10 +74,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 32
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], now_and_then: Callable[[], None]
+    ) -> None:
+        self._now_and_then = now_and_then
+        self._due = 0.0
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
+
+    def service_actions(self) -> None:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + TIDY
+            self._now_and_then()
 
     def server_bind(self) -> None:
         # http.server's own asks the DNS for the name of this machine, and waits where there is none.
