@@ -62,4 +62,15 @@ REQUESTS = Counter(
     most=500,
 )
 
+BROKER_UP = Gauge("taskhouse_broker_up", "1 while the broker's management API answers the exporter")
+QUEUE_READY = Gauge("taskhouse_queue_ready", "Messages that nobody has taken", ("queue",))
+QUEUE_UNACKED = Gauge("taskhouse_queue_unacked", "Messages that were taken and not yet acknowledged", ("queue",))
+QUEUE_CONSUMERS = Gauge("taskhouse_queue_consumers", "Consumers", ("queue",))
+QUEUE_OLDEST = Gauge("taskhouse_queue_oldest_seconds", "How long the first message has waited, at least", ("queue",))
+DELAYED = Gauge("taskhouse_delayed_messages", "Messages whose delay has not ended", ())
+DELAY_BOUND = Gauge("taskhouse_delay_bound", "1 where delayed messages reach the service's queue", ("service",))
+ALARM = Gauge("taskhouse_broker_alarm", "1 while the broker takes no message, for want of memory or disk", ("kind",))
+#: Unknown while the broker does not answer.
+OF_THE_BROKER = (QUEUE_READY, QUEUE_UNACKED, QUEUE_CONSUMERS, QUEUE_OLDEST, DELAYED, DELAY_BOUND, ALARM)
+
 METRICS: tuple[Metric, ...] = tuple(value for value in globals().values() if isinstance(value, Metric))

@@ -88,6 +88,12 @@ class Gauge(Metric):
         if self._make is not None:
             self._of(values).set(value)
 
+    def clear(self) -> None:
+        """Nothing is known any more."""
+        if self._metric is not None:
+            self._metric.clear()
+            self._series = {}
+
     def replace(self, by_label: Mapping[str, float]) -> None:
         """Set all that it tells, of one label; what is not named is 0."""
         if self._make is not None:

@@ -31,6 +31,12 @@ class Metrics:
 
     samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
+    @classmethod
+    def read(cls, text: str) -> "Metrics":
+        """From Prometheus' text format."""
+        samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+        return cls({(one.name, frozenset(one.labels.items())): one.value for one in samples})
+
     def __call__(self, name: str, **labels: str) -> float:
         """A sample's value, its name without `taskhouse_`; 0 where there is none."""
         return self.samples.get((f"taskhouse_{name}", frozenset(labels.items())), 0)
@@ -129,8 +135,7 @@ class House:
         """What the last worker has counted."""
         status, text = self.ask("/metrics")
         assert status == 200
-        samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-        return Metrics({(one.name, frozenset(one.labels.items())): one.value for one in samples})
+        return Metrics.read(text)
 
     def dead_letters(self) -> int:
         """How many the broker has."""
