@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 from pydantic import Field
 
-from shared.config import Settings, with_password
+from shared.config import Seconds, Settings, with_password
 from shared.errors import ConfigError
 from shared.health import Health
 from shared.metrics import declared
@@ -33,8 +33,6 @@ from shared.topology import (
     delay_level,
 )
 
-#: Seconds between two looks; RabbitMQ itself counts anew each 5 s.
-INTERVAL = 10.0
 #: Seconds for each answer of the API.
 TIMEOUT = 5.0
 _COLUMNS = "name,messages,messages_ready,messages_unacknowledged,consumers,message_stats.publish"
@@ -45,10 +43,12 @@ class ExporterSettings(Settings):
 
     Attributes:
         broker_api_url: RabbitMQ's management API, `http://user@host:15672`; `BROKER_PASSWORD` is that user's.
+        broker_api_interval: seconds between two looks; RabbitMQ itself counts anew each 5 s.
         status_port: where /metrics is.
     """
 
     broker_api_url: str = Field(pattern=r"^https?://[^/@]+@[^/@]+/?$", repr=False)
+    broker_api_interval: Seconds = 10.0
     status_port: int = 9100
 
 
@@ -142,8 +142,8 @@ def main() -> int:
     looker = Looker(Api(with_password(settings.broker_api_url, settings.broker_password)))
     while not stopped.is_set():
         looker.look(time.monotonic())
-        health.turn(INTERVAL)
-        stopped.wait(INTERVAL)
+        health.turn(settings.broker_api_interval)
+        stopped.wait(settings.broker_api_interval)
     server.close()
     return 0
 
