@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,24 @@ from kombu.exceptions import LimitExceeded
 
 from shared import compression, redis_broker, scope, serializers, task_logs
 from shared.config import Settings
-from shared.dead_letters.cause import FIRST_PUBLISHED, OF_ONE_DELIVERY
+from shared.dead_letters.cause import DUE, FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.embedded import transport
 from shared.errors import Error
-from shared.health import HealthFile
-from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent
+from shared.metrics.declared import PUBLISHES
+from shared.metrics.kinds import OTHER
+from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent, PublishError
 from shared.signatures import declarations
 from shared.stopping import StopInTime
-from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
+from shared.topology import (
+    EVERYONE,
+    SERVICES,
+    TASKS_EXCHANGE,
+    Schedule,
+    ServiceSpec,
+    queue_arguments,
+    service,
+    validate,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +47,10 @@ _ANSWERING_BUILTINS = scope.ITERATING | {"celery.accumulate"}
 
 #: `celery` copies BROKER_URL there, and Celery lets them win over the URLs that have the password.
 _CELERYS_OWN_URLS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
+
+
+#: With what the name of a task may begin, where its publishes are counted.
+_PREFIXES = frozenset({*(spec.name for spec in SERVICES), EVERYONE, "celery"})
 
 
 class EventDispatcher(CeleryEventDispatcher):
@@ -83,7 +97,11 @@ class App(Celery):
         """
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
         given = {key: value for key, value in (options.get("headers") or {}).items() if key not in OF_ONE_DELIVERY}
-        options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **given}
+        now = self.now()
+        due = _due(options, now)
+        options["headers"] = {FIRST_PUBLISHED: now.isoformat(), **given, DUE: due.isoformat()}
+        # The broker tells it of each queue's first message.
+        options["timestamp"] = int(due.timestamp())
         # What no binding takes goes to the alternate exchange. Where that has no queue either, the message comes back.
         options.setdefault("mandatory", True)
         if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
@@ -98,7 +116,13 @@ class App(Celery):
         care = self.care(options.pop("confirm_timeout", None))
         care = care.of(options.pop("retry", None), options.pop("retry_policy", None))
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
-            return super().send_task(name, args, kwargs, producer=Line(producer, care), retry=False, **options)
+            try:
+                result = super().send_task(name, args, kwargs, producer=Line(producer, care), retry=False, **options)
+            except PublishError as error:
+                PUBLISHES.inc(_service_of(name), error.outcome)
+                raise
+            PUBLISHES.inc(_service_of(name), "confirmed")
+            return result
 
     def care(self, timeout: float | None = None) -> Care:
         """What may be spent on one message, in `timeout` seconds or `publish_timeout`."""
@@ -201,14 +225,16 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         app.control.mailbox.exchange.no_declare = True
         app.control.mailbox.reply_exchange.no_declare = True
     if spec is not None:
-        # Here, because what it registers stands on this module.
+        # Here, because what it registers stands on this module; and a publisher needs nothing of a worker.
         from shared import everyone
+        from shared.worker_health import Status, Watch
 
         everyone.register(app)
+        app.steps["consumer"].add(Watch)
+        if settings.status_port is not None:
+            app.steps["worker"].add(Status)
     if spec is not None and not settings.embedded:
         app.steps["worker"].add(StopInTime)
-    if spec is not None and settings.health_file is not None:
-        app.steps["consumer"].add(HealthFile)
     return app
 
 
@@ -408,6 +434,22 @@ def _seconds(countdown: float | None, eta: datetime | str | None, now: datetime)
     if eta is None:
         return max(countdown or 0.0, 0.0)
     return ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds()
+
+
+def _due(options: Mapping[str, Any], now: datetime) -> datetime:
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown is not None:
+        return now + timedelta(seconds=countdown)
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    if eta is None:
+        return now
+    return max(now, eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo))
+
+
+def _service_of(task: str) -> str:
+    prefix = task.partition(".")[0]
+    return prefix if prefix in _PREFIXES else OTHER
 
 
 def __getattr__(name: str) -> App:

@@ -97,7 +97,9 @@ class Settings(BaseModel):
         local_dir: what the embedded mode writes: messages, results and, unless `reports_url` says otherwise, reports.
         github_api_url: GitHub's REST API, or what stands in for it.
         github_token: raises GitHub's limit from 10 to 30 searches a minute.
-        health_file: a worker makes this file again and again while it consumes its queue; who checks it deletes it.
+        health_file: a worker makes this file again and again while it takes work; who checks it deletes it.
+        status_port: where a worker or beat answers /healthz and /readyz over HTTP; None answers nobody.
+        status_host: the address on which it does.
         log_level: of the worker's own log.
         log_format: of the worker's own log: `text`, or `json` with one object a line.
         task_log_dir: where each task has a log file of its own; None writes none.
@@ -137,6 +139,8 @@ class Settings(BaseModel):
     github_api_url: Annotated[str, _url("https", "http")] = "https://api.github.com"
     github_token: SecretStr | None = None
     health_file: Path | None = None
+    status_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    status_host: str = "0.0.0.0"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     task_log_dir: Path | None = None

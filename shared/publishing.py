@@ -41,9 +41,11 @@ class PublishError(Error, OperationalError):
 
     Attributes:
         passing: whether the same message may be taken later.
+        outcome: what metrics call it.
     """
 
     advice = ""
+    outcome = "not_sent"
 
     def __init__(self, message: str, passing: bool = False) -> None:
         super().__init__(message, passing)
@@ -63,6 +65,7 @@ class TooLarge(NotSent, ValueError):
     """The message is larger than the broker takes; nothing was sent."""
 
     advice = "store the content, and pass a reference to it"
+    outcome = "too_large"
 
 
 class Rejected(PublishError):
@@ -72,12 +75,14 @@ class Rejected(PublishError):
     """
 
     advice = "it will not run; what the broker said is the reason"
+    outcome = "rejected"
 
 
 class Unknown(PublishError):
     """The message was sent, and nobody said what became of it. It may be published again, under the same id."""
 
     advice = "it may run: publish it again under the same id, or not at all"
+    outcome = "unknown"
 
 
 #: What the library's error says of a message that is on its way: what to raise, and whether it may pass.

@@ -56,43 +56,6 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
-    """Started once; a laptop without Redis skips what needs it."""
-    if shutil.which("redis-server") is None:
-        message = "redis-server is not installed: apt-get install redis-server"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    server = OwnRedis(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
-    """Started once; a laptop without Docker skips what needs it."""
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        message = "container tests need Docker"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    secrets = tmp_path_factory.mktemp("secrets")
-    setup.prepare(secrets)
-    # Its helper that removes what is left is an image more; the block below removes the container.
-    testcontainers_config.ryuk_disabled = True
-    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
-    container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
-    container.with_volume_mapping(
-        str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
-    )
-    with container:
-        check = "rabbitmq-diagnostics -q check_port_connectivity"
-        eventually(lambda: container.exec(check).exit_code == 0, patience=120)
-        yield OwnBroker(container, secrets)
-
-
-@pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     """The shipped compose file under a name, ports and volumes of its own, with the stand-in for GitHub."""
     _needs_docker()
@@ -177,11 +140,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
     setup.prepare(secrets)
     # Its helper that removes what is left is an image more; the block below removes the container.
     testcontainers_config.ryuk_disabled = True
-    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
+    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672, 15672, 15692)
     container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
     container.with_volume_mapping(
         str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
     )
+    container.with_volume_mapping(str(ROOT / "compose/rabbitmq/enabled_plugins"), "/etc/rabbitmq/enabled_plugins")
     with container:
         check = "rabbitmq-diagnostics -q check_port_connectivity"
         eventually(lambda: container.exec(check).exit_code == 0, patience=120)

@@ -86,15 +86,25 @@ class OwnBroker:
     @contextmanager
     def alarm(self) -> Iterator[None]:
         """It has no memory left, and takes nothing from publishers."""
-        self._control("set_vm_memory_high_watermark", "0")
+        self.run("rabbitmqctl", "-q", "set_vm_memory_high_watermark", "0")
         try:
             yield
         finally:
-            self._control("set_vm_memory_high_watermark", "0.4")
+            self.run("rabbitmqctl", "-q", "set_vm_memory_high_watermark", "0.4")
 
-    def _control(self, *arguments: str) -> None:
-        done = self._container.exec(["rabbitmqctl", "-q", *arguments])
+    def at(self, port: int) -> str:
+        """Host and port, where it listens for this machine."""
+        return f"{self._container.get_container_host_ip()}:{self._container.get_exposed_port(port)}"
+
+    def password_file(self, name: str) -> str:
+        """Of a user."""
+        return str(self._secrets / name / "broker_password")
+
+    def run(self, *command: str) -> str:
+        """Run a command in its container; gives what it says."""
+        done = self._container.exec(list(command))
         assert done.exit_code == 0, done.output
+        return done.output.decode()
 
     def freeze(self) -> None:
         """It keeps its connections, and says nothing any more."""

@@ -13,9 +13,9 @@ from shared import outbox
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.embedded.transport import Transport
-from tests.servers import OwnBroker, OwnRedis
 from tests.publishing.between import Between
 from tests.publishing.databases import Database, postgres, postgres_folder
+from tests.servers import OwnBroker, OwnRedis
 
 #: Nobody may publish to the queue of the calculator here but the test that runs.
 QUEUE = "calculator"

@@ -18,10 +18,10 @@ from shared.app import App
 from shared.publishing import Line, NotSent, PublishError, Rejected, TooLarge, Unknown
 from shared.signatures import calculator
 from shared.topology import MAX_MESSAGE_SIZE
-from tests.servers import OwnBroker
-from tests.waiting import eventually
 from tests.publishing.between import Between
 from tests.publishing.conftest import Arrived
+from tests.servers import OwnBroker
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.containers
 

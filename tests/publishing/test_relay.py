@@ -13,12 +13,12 @@ import pytest
 from shared import outbox
 from shared.app import App
 from shared.signatures import calculator
-from tests.servers import OwnBroker, OwnRedis
-from tests.waiting import eventually
 from tests.publishing.between import Between
 from tests.publishing.conftest import Arrived
 from tests.publishing.databases import Database
 from tests.publishing.test_publishing import refused_port
+from tests.servers import OwnBroker, OwnRedis
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.containers
 

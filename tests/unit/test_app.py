@@ -23,11 +23,11 @@ import shared.app
 from shared.app import App, _whole_seconds, create_app, queue, route
 from shared.config import Settings
 from shared.errors import InvalidArguments, TopologyError
-from shared.health import HealthFile
 from shared.results.sqlite import SqliteBackend
 from shared.signatures import Declaration, mailer
 from shared.signatures import reporter as contract
 from shared.topology import SERVICES, Schedule, queue_arguments, service
+from shared.worker_health import Status, Watch
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -229,10 +229,11 @@ def test_a_worker_loads_its_own_tasks(make_app: MakeApp, settings: dict[str, str
     assert not make_app(**settings).conf.include
 
 
-def test_a_worker_signs_its_health_only_when_told_where(make_app: MakeApp, tmp_path: Path) -> None:
-    assert HealthFile in make_app("reporter", health_file=tmp_path / "health").steps["consumer"]
-    assert HealthFile not in make_app("reporter").steps["consumer"]
-    assert HealthFile not in make_app(health_file=tmp_path / "health").steps["consumer"]
+def test_a_worker_watches_itself_and_answers_only_when_told_where(make_app: MakeApp) -> None:
+    assert Watch in make_app("reporter").steps["consumer"]
+    assert Status in make_app("reporter", status_port=9100).steps["worker"]
+    assert Status not in make_app("reporter").steps["worker"]
+    assert not make_app(status_port=9100).steps["worker"]
 
 
 def test_a_service_that_is_not_there_has_no_app(make_app: MakeApp) -> None:

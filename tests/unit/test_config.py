@@ -30,6 +30,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "github_api_url": ("http://github.test:8080/api", "http://github.test:8080/api"),
     "github_token": ("ghp_x", SecretStr("ghp_x")),
     "health_file": ("/run/health/consuming", Path("/run/health/consuming")),
+    "status_port": ("9100", 9100),
+    "status_host": ("127.0.0.1", "127.0.0.1"),
     "log_level": ("DEBUG", "DEBUG"),
     "log_format": ("json", "json"),
     "task_log_dir": ("/var/log/tasks", Path("/var/log/tasks")),
