@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from testcontainers.compose import DockerCompose
 
+from shared.topology import BROKER_NODES, REDIS_NODES
 from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
 from tests.e2e.stand_in import StandIn
 from tests.stand_ins.github import GitHubStandIn
@@ -16,6 +17,10 @@ from tests.stand_ins.github.dataset import find_ranking
 
 #: The variables of the compose files that name a published port.
 PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
+#: Those that compose/cluster.yaml adds.
+MORE_PORTS = tuple(f"RABBITMQ_{number}_{kind}PORT" for number in (2, 3) for kind in ("", "MANAGEMENT_"))
+#: Who speaks to the servers in that cluster: a worker, and Flower.
+CLIENTS = ("calculator", "flower")
 
 
 def _why_no_docker() -> str | None:
@@ -25,6 +30,15 @@ def _why_no_docker() -> str | None:
         if subprocess.run(needed, capture_output=True, check=False).returncode != 0:
             return f"`{' '.join(needed)}` fails"
     return None
+
+
+def _need_docker() -> None:
+    reason = _why_no_docker()
+    if reason is not None:
+        message = f"container tests need Docker: {reason}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -41,12 +55,7 @@ def _free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     """The shipped compose file under a name, ports and volumes of its own, with the stand-in for GitHub."""
-    reason = _why_no_docker()
-    if reason is not None:
-        message = f"container tests need Docker: {reason}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+    _need_docker()
     reports = tmp_path_factory.mktemp("reports")
     token = tmp_path_factory.mktemp("secrets") / "token"
     token.write_text(GITHUB_TOKEN)
@@ -78,6 +87,31 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
             yield ComposeHouse(StandIn(f"http://127.0.0.1:{ports['GITHUB_PORT']}"), reports, ports)
     finally:
         patch.undo()
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
+    """The cluster of compose/cluster.yaml, with the calculator and Flower for clients."""
+    _need_docker()
+    reports = tmp_path_factory.mktemp("reports")
+    ports = dict(zip((*PORTS, *MORE_PORTS), _free_ports(len(PORTS) + len(MORE_PORTS)), strict=True))
+    environ = {
+        **os.environ,
+        "COMPOSE_FILE": "compose.yaml:compose/cluster.yaml",
+        "COMPOSE_PROFILES": "",
+        "COMPOSE_PROJECT_NAME": f"taskhouse-three-{os.getpid()}",
+        "TAG": os.environ.get("TEST_TAG", "test"),
+        "REPORTS_DIR": str(reports),
+        **{name: str(port) for name, port in ports.items()},
+    }
+    house = ComposeHouse(StandIn("http://127.0.0.1:1"), reports, ports, environ)
+    try:
+        done = house.compose("up", "-d", "--wait", "--build", *BROKER_NODES, *REDIS_NODES, *CLIENTS, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert house.compose("--profile", "tools", "build", "--quiet", "cli", timeout=600).returncode == 0
+        yield house
+    finally:
+        house.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 @pytest.fixture(scope="session")
