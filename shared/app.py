@@ -16,7 +16,7 @@ from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
 from kombu.exceptions import OperationalError
 
-from shared import scope, task_logs
+from shared import keys, scope, task_logs
 from shared.config import Settings
 from shared.dead_letters.cause import FIRST_PUBLISHED
 from shared.embedded import transport
@@ -285,6 +285,7 @@ def _beat(settings: Settings) -> dict[str, Any]:
     # Not in a worker: Celery shows Flower a worker's settings, and does not know that this one holds a password.
     return {
         "beat_scheduler": "shared.beat.Scheduler",
+        "redbeat_key_prefix": keys.SCHEDULE,
         "redbeat_redis_url": settings.redis_location(),
         # Else RedBeat takes over the broker's options.
         "redbeat_redis_options": {"socket_connect_timeout": 3.0, "socket_timeout": 10.0, "retry_period": 60},

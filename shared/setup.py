@@ -5,7 +5,6 @@ servers' files anew, so that a service added later gets its user. `--show` print
 """
 
 import argparse
-import hashlib
 import os
 import secrets
 import sys
@@ -15,17 +14,16 @@ from pathlib import Path
 from typing import Self
 
 from shared.errors import ConfigError
+from shared.render import redis_users
 from shared.render.definitions import definitions, dump, password_hash
 from shared.render.permissions import ADMIN, BEAT, FLOWER, MONITOR, OPERATOR
+from shared.render.redis_users import HEALTH, REPLICATION, RedisUser
 from shared.topology import BROKER_NODES, PUBLISHERS, REDIS_NODES, SERVICES
 
 #: 32 characters of 6 bits each.
 PASSWORD_BYTES = 24
 #: Whoever has an app of ours, and so a user on both servers.
 OWNERS = (*(spec.name for spec in SERVICES), *(spec.name for spec in PUBLISHERS), BEAT, FLOWER, OPERATOR)
-
-#: Redis' user for the copy of one to the other.
-REPLICATION = "replication"
 
 _REDIS = """\
 # Written at each start; the passwords themselves are not in it.
@@ -39,12 +37,12 @@ maxmemory-policy volatile-ttl
 # the user may not do would be lost.
 user default off ~* &* +@all
 # Anybody may ask whether the server is alive, and nothing else.
-user health on nopass resetkeys resetchannels -@all +ping
+user {health} on nopass resetkeys resetchannels -@all +ping
 {users}
 """
 # The one file of a server that must hold a password: Redis logs in by it as its own client.
 _REPLICATION = """\
-user {user} on {hash} resetkeys resetchannels -@all +psync +replconf +ping
+{line}
 masteruser {user}
 masterauth {password}
 """
@@ -138,15 +136,9 @@ def prepare(folder: Path, house: House | None = None) -> None:
     _write(folder / "rabbitmq" / "definitions.json", dump(definitions(password_hashes=hashes)))
     # Nodes of one cluster know each other by it; a single one does without.
     _password(folder / "rabbitmq" / "erlang.cookie")
-    _write_redis(folder, _redis(redis), house.redis_primary)
+    _write_redis(folder, _REDIS.format(health=HEALTH, users=redis_users.lines(redis)), house.redis_primary)
     apis = [f"http://{MONITOR}:{broker[MONITOR]}@{node}:15672/api/" for node in house.broker_nodes]
     _write(folder / FLOWER / "flowerconfig.py", _FLOWER.format(user=ADMIN, password=flower, apis=apis))
-
-
-def _redis(passwords: Mapping[str, str]) -> str:
-    rights = "~* &* +@all -@admin -@dangerous +info"
-    users = (f"user {name} on {_hashed(password)} {rights}" for name, password in passwords.items())
-    return _REDIS.format(users="\n".join(users))
 
 
 def _write_redis(folder: Path, common: str, primary: str | None) -> None:
@@ -154,14 +146,11 @@ def _write_redis(folder: Path, common: str, primary: str | None) -> None:
         _write(folder / REDIS_NODES[0] / "redis.conf", common)
         return
     password = _password(folder / REDIS_NODES[0] / "replication_password")
-    replication = _REPLICATION.format(user=REPLICATION, password=password, hash=_hashed(password))
+    line = RedisUser(REPLICATION, commands="+psync +replconf +ping").line(password)
+    replication = _REPLICATION.format(user=REPLICATION, password=password, line=line)
     for node in REDIS_NODES:
         follows = "" if node == primary else f"replicaof {primary} 6379\n"
         _write(folder / node / "redis.conf", common + replication + follows)
-
-
-def _hashed(password: str) -> str:
-    return f"#{hashlib.sha256(password.encode()).hexdigest()}"
 
 
 def _password(path: Path) -> str:
