@@ -17,8 +17,11 @@ from tests.stand_ins.github.dataset import find_ranking
 
 #: The variables of the compose files that name a published port.
 PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
-#: Those that compose/cluster.yaml adds.
-MORE_PORTS = tuple(f"RABBITMQ_{number}_{kind}PORT" for number in (2, 3) for kind in ("", "MANAGEMENT_"))
+#: Those that compose/cluster.yaml and compose/tls.yaml add.
+MORE_PORTS = tuple(f"RABBITMQ_{what}_{kind}PORT" for what in (2, 3) for kind in ("", "MANAGEMENT_")) + (
+    "RABBITMQ_TLS_PORT",
+    "RABBITMQ_MANAGEMENT_TLS_PORT",
+)
 #: Who speaks to the servers in that cluster: a worker, and Flower.
 CLIENTS = ("calculator", "flower")
 
@@ -91,13 +94,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
 
 @pytest.fixture(scope="session")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
-    """The cluster of compose/cluster.yaml, with the calculator and Flower for clients."""
+    """The cluster of compose/cluster.yaml with compose/tls.yaml, and the calculator and Flower for clients."""
     _need_docker()
     reports = tmp_path_factory.mktemp("reports")
     ports = dict(zip((*PORTS, *MORE_PORTS), _free_ports(len(PORTS) + len(MORE_PORTS)), strict=True))
     environ = {
         **os.environ,
-        "COMPOSE_FILE": "compose.yaml:compose/cluster.yaml",
+        "COMPOSE_FILE": "compose.yaml:compose/cluster.yaml:compose/tls.yaml",
         "COMPOSE_PROFILES": "",
         "COMPOSE_PROJECT_NAME": f"taskhouse-three-{os.getpid()}",
         "TAG": os.environ.get("TEST_TAG", "test"),

@@ -1,8 +1,11 @@
-"""The cluster of compose/cluster.yaml: it holds every queue three times, and any node may go."""
+"""The cluster of compose/cluster.yaml with compose/tls.yaml: it holds every queue three times, any node may go, and
+nobody gets in, or is taken for a server, without the authority's word."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
@@ -133,10 +136,90 @@ def test_the_replica_has_what_redis_was_told(three_nodes: ComposeHouse) -> None:
 
     # When somebody asks the replica
     read = f"from shared.app import app; print(app.AsyncResult('{task}').state)"
-    replica = ("-e", "REDIS_URL=redis://operator@redis-replica:6379/0", "--entrypoint", "python")
+    replica = ("-e", "REDIS_URL=rediss://operator@redis-replica:6379/0", "--entrypoint", "python")
     run = ("run", "--rm", "-T", "--no-deps", *replica, "cli", "-c")
 
     # Then it knows, and takes no word of its own
     until("the replica has it", lambda: three_nodes.compose(*run, read).stdout.strip() == "SUCCESS")
     write = "from shared.app import app; app.backend.client.set('celery-task-meta-x', 1)"
     assert "ReadOnlyError" in three_nodes.compose(*run, write).stderr
+
+
+#: Tries to get in, to the broker and to Redis, in several ways.
+TRYING = """
+import json, os, sys
+from pathlib import Path
+from shared import certificates
+from shared.app import create_app
+from shared.config import Settings
+
+certificates.authority(Path("/tmp/other"))
+
+def outcome(attempt):
+    try:
+        attempt()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "in"
+
+def attempts(**changes):
+    environ = {**os.environ, "BROKER_FAILOVER": "", **changes}
+    app = create_app(settings=Settings.load(environ), current=False)
+    return [outcome(app.connection_for_write(connect_timeout=5).connect), outcome(app.backend.client.ping)]
+
+def at(broker, redis, s="s"):
+    ports = {"s": 5671, "": 5672}
+    return {
+        "BROKER_URL": f"amqp{s}://operator@{broker}:{ports[s]}//",
+        "REDIS_URL": f"redis{s}://operator@{redis}:6379/0",
+        **({} if s else {"TLS_CA_FILE": ""}),
+    }
+
+project = sys.argv[1]
+print(json.dumps({
+    "as it is": attempts(),
+    "other nodes": attempts(**at("rabbitmq-3", "redis-replica")),
+    "without TLS": attempts(**at("rabbitmq", "redis", "")),
+    "another authority": attempts(TLS_CA_FILE="/tmp/other/ca.pem"),
+    "the machine's authorities": attempts(TLS_CA_FILE=""),
+    "another name": attempts(**at(f"{project}-rabbitmq-1", f"{project}-redis-1")),
+}))
+"""
+
+
+def test_nobody_gets_in_without_tls_and_no_stranger_is_taken_for_a_server(three_nodes: ComposeHouse) -> None:
+    # When a client with the right password tries in several ways
+    assert three_nodes.environ is not None
+    run = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "python", "cli", "-c", TRYING)
+    done = three_nodes.compose(*run, three_nodes.environ["COMPOSE_PROJECT_NAME"])
+    outcomes = json.loads(done.stdout)
+
+    # Then it gets in by TLS, at each node, and in no other way
+    assert outcomes.pop("as it is") == outcomes.pop("other nodes") == ["in", "in"]
+    broker, redis = outcomes.pop("without TLS")
+    assert "Connection refused" in broker and redis.startswith("ConnectionError")
+    # And takes nobody for a server whom another has signed, or for another host
+    name = outcomes.pop("another name")
+    assert all("CERTIFICATE_VERIFY_FAILED" in each and "mismatch" in each for each in name), name
+    for said in outcomes.values():
+        assert all("CERTIFICATE_VERIFY_FAILED" in each for each in said), outcomes
+
+
+def test_the_key_of_a_server_is_read_by_its_user_alone(three_nodes: ComposeHouse) -> None:
+    for server, folder in (("rabbitmq", "/run/definitions"), ("redis", "/run/users"), ("redis-replica", "/run/users")):
+        shown = three_nodes.compose("exec", "-T", server, "stat", "-c", "%a %u", f"{folder}/server.key").stdout
+        assert shown.split() == ["400", "999"]
+
+
+def test_the_management_api_speaks_tls_alone(three_nodes: ComposeHouse, tmp_path: Path) -> None:
+    # Given the authority's certificate, which is no secret
+    ca = tmp_path / "ca.pem"
+    ca.write_text(three_nodes.compose("exec", "-T", "calculator", "cat", "/run/secrets/ca.pem").stdout)
+    user = ("admin", three_nodes.passwords()["rabbitmq"])
+
+    # Then a person reaches the API at the published port, and the one without TLS answers nobody
+    port = three_nodes.ports["RABBITMQ_MANAGEMENT_TLS_PORT"]
+    answer = requests.get(f"https://127.0.0.1:{port}/api/nodes", auth=user, verify=str(ca), timeout=20)
+    assert {node["name"] for node in answer.json()} == ALL
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{three_nodes.ports['RABBITMQ_MANAGEMENT_PORT']}/api/nodes", timeout=20)
