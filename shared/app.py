@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from celery.schedules import schedule as Every
 from kombu import Exchange, Queue, binding
 from kombu.exceptions import LimitExceeded
 
-from shared import compression, redis_broker, scope, serializers, task_logs
+from shared import compression, keys, redis_broker, scope, serializers, task_logs, tls
 from shared.config import Settings
 from shared.dead_letters.cause import DUE, FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.embedded import transport
@@ -75,6 +76,7 @@ class App(Celery):
         spec: the service whose worker this is; None for a publisher.
     """
 
+    amqp_cls = "shared.tls:AMQP"
     events_cls = Events
     control_cls = "shared.control:Control"
     settings: Settings
@@ -188,6 +190,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         settings = settings or Settings.load()
         validate()
         spec = service(name) if name else None
+        servers = _embedded(settings) if settings.embedded else _cluster(settings)
     except Error as error:
         if "celery.bin.celery" not in sys.modules:
             raise
@@ -210,7 +213,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
     # Celery's own tasks become dead letters with a cause too.
     app.Task.Request = "shared.worker_request:Request"
     app.conf.update(_common(settings, spec))
-    app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
+    app.conf.update(servers)
     if spec is None and not settings.embedded:
         app.conf.update(_beat(settings))
     if spec is not None and settings.over_redis:
@@ -351,11 +354,14 @@ def _headers(schedule: Schedule) -> dict[str, Any]:
 
 
 def _cluster(settings: Settings) -> dict[str, Any]:
-    broker, redis = settings.broker_urls(), settings.redis_location()
+    urls = settings.broker_urls().split(";")
+    # Each process begins with another node, and goes on to the next one from there: clients spread over a cluster.
+    broker, redis = ";".join(random.sample(urls, len(urls))), settings.redis_location()
     return {
         "broker_url": broker,
         "broker_read_url": broker,
         "broker_write_url": broker,
+        "broker_use_ssl": tls.broker_options(settings),
         "broker_heartbeat": 30,
         # Without confirms a message that the broker refuses disappears in silence.
         "broker_transport_options": (
@@ -372,6 +378,7 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "event_queue_exclusive": True,
         "event_queue_durable": False,
         "result_backend": f"shared.results.redis:RedisBackend+{redis}",
+        "redis_backend_use_ssl": tls.redis_options(settings) or None,
         "redis_socket_connect_timeout": 3.0,
         "redis_socket_timeout": 10.0,
         "redis_backend_health_check_interval": 30,
@@ -385,7 +392,10 @@ def _beat(settings: Settings) -> dict[str, Any]:
     # Not in a worker: Celery shows Flower a worker's settings, and does not know that this one holds a password.
     return {
         "beat_scheduler": "shared.beat.Scheduler",
+        "redbeat_key_prefix": keys.SCHEDULE,
         "redbeat_redis_url": settings.redis_location(),
+        # Else RedBeat takes over the broker's.
+        "redbeat_redis_use_ssl": tls.redis_options(settings) or None,
         # Else RedBeat takes over the broker's options.
         "redbeat_redis_options": {"socket_connect_timeout": 3.0, "socket_timeout": 10.0, "retry_period": 60},
         "beat_max_loop_interval": 10,

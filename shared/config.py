@@ -85,6 +85,8 @@ class Settings(BaseModel):
     Attributes:
         broker_url: AMQP URL, several split by `;` for failover; or a Redis URL, for less (docs/choices.md). None starts
             the embedded mode.
+        broker_failover: further hosts of the same broker, split by commas; user, port and virtual host are those of
+            `broker_url`.
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
         broker_visibility_timeout: seconds after which Redis, as a broker, gives a message to another worker. A delay
             may be no longer.
@@ -93,6 +95,8 @@ class Settings(BaseModel):
         task_compression: how this process packs them: `none`, `zlib` or `zstd`. Every worker unpacks each.
         redis_url: results, locks and counters.
         redis_password: of the user that `redis_url` names, where the URL does not hold it.
+        tls_ca_file: certificate, in PEM form, of who signed those of the broker and of Redis; None for whom the machine
+            trusts. It is needed where `broker_url` is amqps:// or `redis_url` is rediss://.
         reports_url: where reports are kept: a folder, or any fsspec URL.
         local_dir: what the embedded mode writes: messages, results and, unless `reports_url` says otherwise, reports.
         github_api_url: GitHub's REST API, or what stands in for it.
@@ -127,6 +131,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     broker_url: Annotated[str, _url(*BROKERS)] | None = Field(default=None, repr=False)
+    broker_failover: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     broker_password: SecretStr | None = None
     broker_visibility_timeout: Seconds = 3600.0
     task_serializer: Annotated[serializers.Name, AfterValidator(_serializer)] = "json"
@@ -134,6 +139,7 @@ class Settings(BaseModel):
     task_compression: Annotated[compression.Name, AfterValidator(_compression)] = "none"
     redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(default=None, repr=False)
     redis_password: SecretStr | None = None
+    tls_ca_file: Path | None = None
     reports_url: str = Field(default="", repr=False)
     local_dir: Path = Path(".local")
     github_api_url: Annotated[str, _url("https", "http")] = "https://api.github.com"
@@ -169,16 +175,27 @@ class Settings(BaseModel):
             given, missing = ("BROKER_URL", "REDIS_URL") if self.broker_url else ("REDIS_URL", "BROKER_URL")
             raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
         brokers = (self.broker_url or "").split(";")
-        if len(brokers) > 1 and not all(one.startswith(("amqp", "pyamqp")) for one in brokers):
+        if (len(brokers) > 1 or self.broker_failover) and not all(
+            one.startswith(("amqp", "pyamqp")) for one in brokers
+        ):
             raise ValueError("BROKER_URL names several brokers, which must all be AMQP's: give one Redis, or none")
         if self.broker_visibility_timeout < SHORTEST_VISIBILITY:
             raise ValueError(
                 f"BROKER_VISIBILITY_TIMEOUT must be at least {SHORTEST_VISIBILITY} s, more than any task's hard limit: "
                 "else a task that is running is given to another worker too"
             )
+        if self.broker_failover and not self.broker_url:
+            raise ValueError("BROKER_FAILOVER is set but BROKER_URL is not: set both, or neither")
+        if self.tls_ca_file and not any(url.startswith(("amqps:", "rediss:", "https:")) for url in self._urls()):
+            raise ValueError("TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL rediss://")
+        if len({urlsplit(url).scheme for url in brokers}) > 1:
+            raise ValueError("BROKER_URL has parts with and without TLS: give all the same scheme")
         if self.mail_lease <= self.smtp_timeout:
             raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self
+
+    def _urls(self) -> tuple[str, ...]:
+        return self.broker_url or "", self.redis_url or ""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -232,12 +249,21 @@ class Settings(BaseModel):
         return self.reports_url or str(self.local_dir / "reports")
 
     def broker_urls(self) -> str:
-        """`broker_url` with the password in each of its parts. Never log it."""
-        return ";".join(with_password(url, self.broker_password) for url in (self.broker_url or "").split(";"))
+        """`broker_url` and `broker_failover` with the password in each of their parts. Never log it."""
+        urls = (self.broker_url or "").split(";")
+        urls += [_at(host, urls[0]) for host in self.broker_failover]
+        return ";".join(with_password(url, self.broker_password) for url in urls)
 
     def redis_location(self) -> str:
         """`redis_url` with its password. Never log it."""
         return with_password(self.redis_url or "", self.redis_password)
+
+
+def _at(host: str, url: str) -> str:
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    port = "" if parts.port is None else f":{parts.port}"
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}{port}"))
 
 
 def with_password(url: str, password: SecretStr | None) -> str:

@@ -6,10 +6,12 @@ It sees everything and may change nothing: its broker user has the tag `monitori
 import base64
 import json
 import signal
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -51,23 +53,29 @@ class ExporterSettings(Settings):
     broker_api_interval: Seconds = 10.0
     status_port: int = 9100
 
+    def _urls(self) -> tuple[str, ...]:
+        return (*super()._urls(), self.broker_api_url)
+
 
 class Api:
     """RabbitMQ's management API.
 
     Args:
         url: with user and password.
+        ca_file: who signed its certificate; None for whom the machine trusts.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ca_file: Path | None = None) -> None:
         parts = urlsplit(url)
         pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
         self._headers = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        self._context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
         self._url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/api"
 
     def get(self, path: str) -> Any:
         """What is there. Raises OSError where nobody answers, or refuses, and ValueError where it is no JSON."""
-        with urlopen(Request(self._url + path, headers=self._headers), timeout=TIMEOUT) as answer:
+        asked = Request(self._url + path, headers=self._headers)
+        with urlopen(asked, timeout=TIMEOUT, context=self._context) as answer:
             return json.load(answer)
 
 
@@ -139,7 +147,7 @@ def main() -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    looker = Looker(Api(with_password(settings.broker_api_url, settings.broker_password)))
+    looker = Looker(Api(with_password(settings.broker_api_url, settings.broker_password), settings.tls_ca_file))
     while not stopped.is_set():
         looker.look(time.monotonic())
         health.turn(settings.broker_api_interval)

@@ -24,7 +24,8 @@ WEAKER = (
 )
 #: Seconds for which deliveries of one message are counted.
 COUNT_EXPIRES = 7 * 24 * 3600
-_COUNT = "deliveries:"
+#: What the keys begin with that count them.
+DELIVERIES = "deliveries:"
 
 
 class Unroutable(Error, ValueError):
@@ -76,7 +77,7 @@ def count_delivery(message: Any) -> int:
     """
     if not message.delivery_info.get("redelivered"):
         return 0
-    name = f"{_COUNT}{message.delivery_info.get('routing_key')}:{message.delivery_tag}"
+    name = f"{DELIVERIES}{message.delivery_info.get('routing_key')}:{message.delivery_tag}"
     with message.channel.conn_or_acquire() as client:
         count, _ = client.pipeline().incr(name).expire(name, COUNT_EXPIRES).execute()
     return int(count)

@@ -36,10 +36,15 @@ DELAY_BITS = 28
 #: The last of these chained exchanges delivers; the first, of the highest bit, is where a publisher begins.
 DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
+#: Hosts of the broker's nodes in the local cluster: the first alone, or all of them.
+BROKER_NODES = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
+#: Hosts of Redis there: the first alone, or with its replica.
+REDIS_NODES = ("redis", "redis-replica")
+
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default exporter flower gateway github guest monitor operator people "
-    "rabbitmq redis setup shared tasks unrouted".split()
+    "admin all amq beat celery celeryev cli dead default exporter flower gateway github guest health monitor operator "
+    "people rabbitmq redbeat redis replication setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -93,6 +98,7 @@ class ServiceSpec:
         secrets: settings that are secret: the user gives a file, in the variable `<NAME>_FILE`.
         schedules: what beat publishes for it.
         local: what the local cluster gives a setting that the user leaves out.
+        scans_keys: whether it looks for its own keys in Redis by their names (SCAN), and so may see others' names too.
     """
 
     name: str
@@ -109,6 +115,7 @@ class ServiceSpec:
     secrets: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     local: Mapping[str, str] = field(default_factory=dict)
+    scans_keys: bool = False
 
     @property
     def binding_keys(self) -> tuple[str, ...]:
@@ -187,6 +194,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         secrets=("SMTP_PASSWORD",),
         schedules=(Schedule("mailer.send_digest", "0 * * * *", {"window": "1h"}, expires=3600),),
         local={"SMTP_URL": "smtp://mailcatcher:1025"},
+        # Mail that was parked for review is found by the beginning of its key.
+        scans_keys=True,
     ),
     ServiceSpec(
         name="calculator",

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from shared.render.permissions import BEAT, FLOWER, OPERATOR
-from shared.topology import PUBLISHERS, SERVICES, ServiceSpec
+from shared.render.cluster import clients
+from shared.topology import SERVICES, ServiceSpec
 
 #: Redis' database for messages. Results, locks and schedules have 0.
 DATABASE = 1
@@ -15,6 +15,12 @@ services:
   rabbitmq:
     # Of a profile that nobody chooses: it is not started.
     profiles: [rabbitmq]
+  setup:
+    # Redis' users may use queues.
+    environment: {REDIS_BROKER: "true"}
+  redis:
+    # It says nothing to the server; a container without it is another one.
+    environment: {REDIS_BROKER: "true"}
 """
 _CLIENT = """\
   {container}:
@@ -29,8 +35,7 @@ _CLIENT = """\
 
 def render(services: Iterable[ServiceSpec] = SERVICES) -> str:
     """What differs from the other compose files."""
-    users = {spec.name: spec.name for spec in services} | {spec.name: spec.name for spec in PUBLISHERS}
-    users |= {BEAT: BEAT, FLOWER: FLOWER, "cli": OPERATOR}
     return _HEAD + "".join(
-        _CLIENT.format(container=container, user=user, database=DATABASE) for container, user in users.items()
+        _CLIENT.format(container=container, user=user, database=DATABASE)
+        for container, user in clients(services).items()
     )

@@ -48,7 +48,8 @@ def test_a_service_runs_under_other_choices_beside_those_that_have_none(
 
 def test_redis_can_be_the_broker_of_the_cluster(cluster: ComposeHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     clients = ("calculator", "beat", "gateway")
-    up = ("up", "-d", "--wait", "--no-deps", *clients)
+    # With Redis, whose users may do more then.
+    up = ("up", "-d", "--wait", *clients)
     try:
         # Given a worker, beat and the gateway over Redis, as the shipped file says
         with monkeypatch.context() as patch:

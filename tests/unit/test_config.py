@@ -18,6 +18,7 @@ BROKER_AND_REDIS = {"BROKER_URL": "amqp://reporter@rabbitmq:5672//", "REDIS_URL"
 #: Each setting: what the variable says, and what the field then is.
 VALUES: dict[str, tuple[str, Any]] = {
     "broker_url": ("amqps://a@one:5671//;amqps://a@two:5671//", "amqps://a@one:5671//;amqps://a@two:5671//"),
+    "broker_failover": ("two.test, three", ("two.test", "three")),
     "broker_password": ("hunter2", SecretStr("hunter2")),
     "broker_visibility_timeout": ("7200", 7200.0),
     "task_serializer": ("msgpack", "msgpack"),
@@ -25,6 +26,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "task_compression": ("zstd", "zstd"),
     "redis_url": ("rediss://a@redis:6380/1", "rediss://a@redis:6380/1"),
     "redis_password": ("hunter3", SecretStr("hunter3")),
+    "tls_ca_file": ("/etc/ssl/ca.pem", Path("/etc/ssl/ca.pem")),
     "reports_url": ("s3://bucket/reports", "s3://bucket/reports"),
     "local_dir": ("/var/local/taskhouse", Path("/var/local/taskhouse")),
     "github_api_url": ("http://github.test:8080/api", "http://github.test:8080/api"),
@@ -60,6 +62,10 @@ def environ_for(field: str) -> dict[str, str]:
     """What must be set beside `field`."""
     if field in ("broker_url", "redis_url"):
         return {name: value for name, value in BROKER_AND_REDIS.items() if name != field.upper()}
+    if field == "broker_failover":
+        return BROKER_AND_REDIS
+    if field == "tls_ca_file":
+        return {**BROKER_AND_REDIS, "BROKER_URL": "amqps://reporter@rabbitmq//"}
     return {}
 
 
@@ -212,6 +218,40 @@ def test_the_password_goes_into_each_part_of_a_failover_url() -> None:
     )
     # Then each URL has it
     assert settings.broker_urls() == "amqp://a:hunter2@one:5672//;amqp://a:hunter2@two:5672/v"
+
+
+def test_a_further_host_has_all_else_of_the_url() -> None:
+    # Given one URL, and hosts that are nodes of the same broker
+    settings = Settings.load(
+        {
+            "BROKER_URL": "amqps://a@one:5671/v",
+            "BROKER_FAILOVER": "two, three",
+            "REDIS_URL": "redis://r",
+            "BROKER_PASSWORD": "hunter2",
+        }
+    )
+    # Then there is a URL for each
+    assert settings.broker_urls() == ";".join(f"amqps://a:hunter2@{host}:5671/v" for host in ("one", "two", "three"))
+
+
+def test_a_further_host_may_be_reached_without_user_and_port() -> None:
+    settings = Settings.load({"BROKER_URL": "amqp://one", "BROKER_FAILOVER": "two", "REDIS_URL": "redis://r"})
+    assert settings.broker_urls() == "amqp://one;amqp://two"
+
+
+def test_an_authority_for_no_encrypted_connection_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL redis"):
+        Settings.load({**BROKER_AND_REDIS, "TLS_CA_FILE": "/etc/ssl/ca.pem"})
+
+
+def test_a_broker_is_reached_with_tls_or_without() -> None:
+    with pytest.raises(ConfigError, match="BROKER_URL has parts with and without TLS"):
+        Settings.load({**BROKER_AND_REDIS, "BROKER_URL": "amqps://one;amqp://two"})
+
+
+def test_further_hosts_of_no_broker_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="BROKER_FAILOVER is set but BROKER_URL is not"):
+        Settings.load({"BROKER_FAILOVER": "two"})
 
 
 def test_a_password_in_the_url_wins() -> None:

@@ -158,8 +158,8 @@ def test_a_publish_is_counted_by_its_outcome(
         with pytest.raises(Exception):  # noqa: B017  # whichever it is
             app.send_task(name, ignore_result=True)
     assert samples(exposition.answer().body) == {
-        'publishes_total{"outcome": "failed", "service": "reporter"}': 1,
-        'publishes_total{"outcome": "failed", "service": "other"}': 1,
+        'publishes_total{"outcome": "not_sent", "service": "reporter"}': 1,
+        'publishes_total{"outcome": "not_sent", "service": "other"}': 1,
     }
 
 
