@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -75,6 +76,10 @@ class Stage:
         chance: all that is random comes from here, and so from the seed.
         folder: for the journals.
         without: guards that are taken away, split by commas.
+        heartbeat: the workers', in seconds.
+        faults: what was done to the system until now.
+        guilty: keys of tasks that deserve to be dead letters.
+        notes: what the case measured besides.
     """
 
     house: ComposeHouse
@@ -84,11 +89,17 @@ class Stage:
     chance: random.Random
     folder: Path
     without: str = ""
+    heartbeat: int = 30
     faults: list[Fault] = field(default_factory=list)
     guilty: set[str] = field(default_factory=set)
+    notes: dict[str, float] = field(default_factory=dict)
+    _complaints: list[tuple[str, str]] = field(default_factory=list)
     _publishers: list[Publishers] = field(default_factory=list)
+    _own: list[Publish] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        #: Before each key: what an earlier case left behind is none of this one's.
+        self.run = f"{self.chance.randrange(16**6):06x}"
         self.deadline = time.monotonic() + self.scale.bound
 
     # --- publishing
@@ -107,7 +118,7 @@ class Stage:
             share = count // processes + (number < count % processes)
             mine = {
                 "journal": f"/journal/{number}.jsonl",
-                "prefix": f"{prefix}{number}",
+                "prefix": f"{self.run}-{prefix}{number}",
                 "count": share,
                 "seed": self.chance.randrange(2**31),
                 **order,
@@ -130,7 +141,22 @@ class Stage:
 
     def journal(self) -> list[Publish]:
         """Every outcome until now."""
-        return read_journals(self.folder.glob("*/*.jsonl"))
+        return [*self._own, *read_journals(self.folder.glob("*/*.jsonl"))]
+
+    def note_confirmed(self, key: str, *, guilty: bool = False) -> None:
+        """Journal a publish of the case's own, which the broker has confirmed."""
+        self._own.append(Publish(key, time.time(), 0.0, "confirmed"))
+        if guilty:
+            self.guilty.add(key)
+
+    def stop(self) -> None:
+        """Have every publisher stop after the publish in hand."""
+        for publishers in self._publishers:
+            publishers.stop()
+
+    def lacks(self, guard: str) -> bool:
+        """Whether that guard is taken away."""
+        return guard in self.without.split(",")
 
     # --- waiting
 
@@ -165,18 +191,32 @@ class Stage:
                 said = "\n".join(path.read_text() for path in publishers.folder.glob("*.log"))
                 assert process.returncode == 0, said[-2000:]
 
-    def drained(self) -> None:
+    def at_work(self) -> bool:
+        """Whether a task has begun that has not ended."""
+        return bool(self.ledger.ask("running"))
+
+    def has_done_more_than(self, effects: int) -> bool:
+        """Whether the ledger has more effects."""
+        return self.counts()["effects"] > effects
+
+    def drained(self, guilty: str = "", unless: Callable[[], bool] = lambda: False) -> None:
         """Wait until nothing is left to do: the queues are empty, and nothing has happened for a task's length.
 
         What is lost would never come. So where something is missing the broker is asked, whose count of messages that
         workers hold is up to five seconds old; else the ledger and the letters are enough.
 
+        Args:
+            guilty: the prefix of those publishers whose tasks deserve to be dead letters.
+            unless: what makes waiting worthless.
+
         Raises:
             TooLate: something is still there at the end of the case's time.
         """
         self.published()
+        if guilty:
+            self.guilty |= {one.key for one in self.journal() if one.key.startswith(f"{self.run}-{guilty}")}
         seen, since = None, time.monotonic()
-        while True:
+        while not unless():
             now = (self.counts(), self.broker.waiting())
             if now != seen:
                 seen, since = now, time.monotonic()
@@ -215,9 +255,9 @@ class Stage:
         """The id of the one container of `service`."""
         return self.compose("ps", "--all", "--quiet", service).split()[0]
 
-    def inside(self, service: str, script: str) -> str:
+    def inside(self, service: str, script: str, *arguments: str) -> str:
         """Run Python in a container; gives what it wrote."""
-        return self.compose("exec", "-T", service, "python", "-c", script)
+        return self.compose("exec", "-T", service, "python", "-c", script, *arguments)
 
     # --- judging
 
@@ -228,16 +268,53 @@ class Stage:
         )
         return Evidence(
             journal=self.journal(),
-            attempts=[(key, at) for key, at, _ in attempts],
-            effects=[(key, at) for key, at, _ in effects],
-            repelled=[key for key, _ in repelled],
-            letters=self.broker.letters(),
+            attempts=[(key, at) for key, at, _ in attempts if key.startswith(self.run)],
+            effects=[(key, at) for key, at, _ in effects if key.startswith(self.run)],
+            repelled=[key for key, _ in repelled if key.startswith(self.run)],
+            letters=[letter for letter in self.broker.letters() if letter.key.startswith(self.run)],
             faults=self.faults,
         )
 
     def verdict(self) -> Verdict:
-        """The judge's."""
-        return judge(self.evidence(), guilty=self.guilty)
+        """The judge's, and what the case itself has to say."""
+        verdict = judge(self.evidence(), guilty=self.guilty)
+        for kind, sentence in self._complaints:
+            verdict.complain(kind, sentence)
+        verdict.notes = self.notes
+        return verdict
+
+    def complain(self, kind: str, sentence: str) -> None:
+        """Note that something broke which only this case looks for."""
+        self._complaints.append((kind, sentence))
+
+    def confirmed_since(self, when: float) -> bool:
+        """Whether a publish that began after `when` was confirmed."""
+        return any(one.outcome == "confirmed" and one.at > when for one in self.journal())
+
+    def confirms_nothing_in(self, fault: Fault) -> None:
+        """Complain of what was confirmed while nothing can have been."""
+        told = [one for one in self.journal() if fault.began + 1 < one.at and one.ended < fault.ended - 1]
+        false = [one.key for one in told if one.outcome == "confirmed"]
+        self.notes["publishes told no"] = len(told) - len(false)
+        if false:
+            self.complain("false", f"{len(false)} publishes were confirmed by nobody: {', '.join(false[:5])}")
+        if not told:
+            self.complain("void", "no publish was told anything during the fault")
+
+    def tells_within(self, seconds: float) -> None:
+        """Complain of publishers that waited longer for their outcome."""
+        slowest = max((one.took for one in self.journal()), default=0.0)
+        self.notes["slowest publish"] = slowest
+        if slowest > seconds:
+            self.complain("slow", f"a publisher waited {slowest:.1f} s for its outcome, more than {seconds:g} s")
+
+    def says_of(self, outcome: str, pattern: str) -> None:
+        """Complain of errors with that outcome whose text does not match `pattern`."""
+        vague = {
+            one.says for one in self.journal() if one.outcome == outcome and not re.search(pattern, one.says, re.I)
+        }
+        if vague:
+            self.complain("vague", f"errors that do not say /{pattern}/: {sorted(vague)[:3]}")
 
     def close(self) -> None:
         """End what still publishes."""

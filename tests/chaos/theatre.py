@@ -17,6 +17,8 @@ from tests.e2e.houses import ComposeHouse
 OVERLAY = "tests/chaos/chaos.yaml"
 #: As the product is: every guard in place, its own heartbeat.
 PLAIN = ("", "")
+#: Seconds, of every worker (shared/app.py).
+HEARTBEAT = 30
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Theatre:
         self._dress(services, (without, str(heartbeat or "")))
         self.broker.clear()
         self.ledger.ask("clear")
-        return Stage(self.house, self.broker, self.ledger, scale, chance, folder, without)
+        return Stage(self.house, self.broker, self.ledger, scale, chance, folder, without, heartbeat or HEARTBEAT)
 
     def _dress(self, services: tuple[str, ...], costume: tuple[str, str]) -> None:
         changed = [service for service in services if self._worn.get(service) != costume]

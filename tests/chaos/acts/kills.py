@@ -22,7 +22,7 @@ def pool_child(stage: Stage) -> None:
     """A child of the pool is killed while tasks run, again and again."""
     stage.publish()
     for _ in range(stage.scale.times):
-        stage.until("tasks run", lambda: _at_work(stage))
+        stage.until("tasks run", stage.at_work)
         stage.pause(stage.chance.uniform(0.1, 1.0))
         with stage.fault():
             stage.until("a child is there to be killed", lambda: _kill_a_child(stage))
@@ -34,23 +34,14 @@ def whole_container(stage: Stage) -> None:
     stage.publish()
     container = stage.container("calculator")
     for _ in range(stage.scale.times):
-        stage.until("tasks run", lambda: _at_work(stage))
+        stage.until("tasks run", stage.at_work)
         stage.pause(stage.chance.uniform(0.1, 1.5))
         with stage.fault():
             stage.docker("kill", "--signal=KILL", container)
         before = stage.counts()["effects"]
         stage.docker("start", container)
-        stage.until("it works again", partial(_has_done_more_than, stage, before))
+        stage.until("it works again", partial(stage.has_done_more_than, before))
     stage.drained()
-
-
-def _at_work(stage: Stage) -> bool:
-    counts = stage.counts()
-    return counts["attempts"] > counts["effects"] + counts["repelled"]
-
-
-def _has_done_more_than(stage: Stage, effects: int) -> bool:
-    return stage.counts()["effects"] > effects
 
 
 def _kill_a_child(stage: Stage) -> bool:

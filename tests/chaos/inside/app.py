@@ -15,6 +15,6 @@ WITHOUT = frozenset(os.environ.get("CHAOS_WITHOUT", "").split(","))
 if "late_ack" in WITHOUT:
     app.conf.update(task_acks_late=False, task_reject_on_worker_lost=False)
 if "consumer" in WITHOUT:
-    app.conf.worker_consumer = "celery.worker.consumer:Consumer"
+    app.conf.worker_consumer = "tests.chaos.inside.consumer:Plain"
 if heartbeat := os.environ.get("CHAOS_HEARTBEAT"):
     app.conf.broker_heartbeat = int(heartbeat)

@@ -18,6 +18,8 @@ CREATE UNIQUE INDEX once ON effects (key) WHERE guarded;
 CREATE TABLE repelled (key TEXT NOT NULL, at REAL NOT NULL);
 """
 TABLES = ("attempts", "effects", "repelled")
+#: Seconds in which a task that was begun is taken to be running still.
+LATELY = 5.0
 #: A line of an answer may hold every row of a long case.
 LIMIT = 64 * 2**20
 
@@ -47,6 +49,12 @@ class Book:
     def rows(self, table: str) -> list[Any]:
         assert table in TABLES, table
         return self.database.execute(f"SELECT * FROM {table} ORDER BY at").fetchall()
+
+    def running(self) -> int:
+        """How many keys were begun a short while ago, and have had no effect."""
+        lately = "SELECT DISTINCT key FROM attempts WHERE at > ?"
+        query = f"SELECT count(*) FROM ({lately}) WHERE key NOT IN (SELECT key FROM effects)"
+        return int(self.database.execute(query, (time.time() - LATELY,)).fetchone()[0])
 
     def clear(self) -> bool:
         for name in TABLES:
