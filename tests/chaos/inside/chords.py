@@ -16,14 +16,9 @@ from shared.app import app
 
 def call(key: str, parts: int, seconds: float, patience: float) -> str:
     """One chord, whose body has the id `key`; gives what its caller got."""
-    options = {"ignore_result": False}
-    header = [
-        app.signature("calculator.chaos.part", kwargs={"seconds": seconds}).set(
-            task_id=f"{key}-part{number}", **options
-        )
-        for number in range(parts)
-    ]
-    body = app.signature("calculator.chaos.body").set(task_id=key, **options)
+    part = app.signature("calculator.chaos.part", kwargs={"seconds": seconds}, options={"ignore_result": False})
+    header = [part.clone().set(task_id=f"{key}-part{number}") for number in range(parts)]
+    body = app.signature("calculator.chaos.body").set(task_id=key, ignore_result=False)
     try:
         chord(header, body, app=app).apply_async().get(timeout=patience)
     except Exception as error:

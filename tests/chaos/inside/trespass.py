@@ -20,7 +20,7 @@ def attempts(own: str, others: Collection[str], calls: Collection[str]) -> dict[
     def publish(exchange: str, key: str) -> Callable[[Any], Any]:
         return methodcaller("basic_publish", amqp.Message("{}"), exchange=exchange, routing_key=key)
 
-    tried = {
+    tried: dict[str, Callable[[Any], Any]] = {
         "shut every worker down": publish("celery.pidbox", ""),
         "publish by the default exchange": publish("", f"{own}.dead"),
         "read what nobody routed": methodcaller("basic_get", "unrouted"),
