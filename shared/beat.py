@@ -1,10 +1,16 @@
 """The schedule in Redis, one beat at a time, with a sign of health."""
 
+import copy
 import threading
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from celery.schedules import schedule
 from redbeat import RedBeatScheduler
+
+from shared import ticks
 
 #: Seconds between two signs of a beat that waits for another one's lock.
 WAITING_INTERVAL = 2.0
@@ -14,7 +20,8 @@ class Scheduler(RedBeatScheduler):
     """RedBeat's scheduler. It makes the file `HEALTH_FILE` at each tick, and while it waits for the lock.
 
     Two beats may run: the lock lets one of them act, and the other takes over when the first has been silent for
-    `redbeat_lock_timeout`. Waiting is healthy.
+    `redbeat_lock_timeout`. Waiting is healthy. Should both act all the same, because Redis lost the lock, they give
+    each tick the same id.
     """
 
     def __init__(self, app: Any, **kwargs: Any) -> None:
@@ -28,6 +35,12 @@ class Scheduler(RedBeatScheduler):
         self._sign()
         return super().tick(*args, **kwargs)
 
+    def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        """Publish the tick of `entry`, with the id that it has from any beat."""
+        entry = copy.copy(entry)
+        entry.options = keyed(entry.options, entry.name, entry.schedule, self.app.now())
+        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+
     def _sign_while_waiting(self) -> None:
         pause = threading.Event()
         while self.lock is None:
@@ -37,3 +50,10 @@ class Scheduler(RedBeatScheduler):
     def _sign(self) -> None:
         if self._health is not None:
             self._health.touch()
+
+
+def keyed(options: Mapping[str, Any], entry: str, when: schedule, now: datetime) -> dict[str, Any]:
+    """The options with which `entry` is published at `now`: its own, and ids for it and for what follows it."""
+    task_id = ticks.task_id(entry, when, now)
+    links = options.get("link")
+    return {**options, "task_id": task_id, **({"link": ticks.followers(links, task_id)} if links else {})}

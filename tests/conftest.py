@@ -27,7 +27,18 @@ def _why_no_docker() -> str | None:
     return None
 
 
-def _free_ports(count: int) -> list[int]:
+def require_docker() -> None:
+    """Skip without a usable Docker, or fail where CI=true."""
+    reason = _why_no_docker()
+    if reason is not None:
+        message = f"container tests need Docker: {reason}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+def free_ports(count: int) -> list[int]:
+    """As many ports of 127.0.0.1 where nobody listens just now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -41,16 +52,11 @@ def _free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     """The shipped compose file under a name, ports and volumes of its own, with the stand-in for GitHub."""
-    reason = _why_no_docker()
-    if reason is not None:
-        message = f"container tests need Docker: {reason}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+    require_docker()
     reports = tmp_path_factory.mktemp("reports")
     token = tmp_path_factory.mktemp("secrets") / "token"
     token.write_text(GITHUB_TOKEN)
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     files = ["compose.yaml"]
     data = find_ranking()
     if data is not None:

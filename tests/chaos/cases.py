@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.acts import bodies, broker, kills, malformed, network, poison, pools, redis, rights
+from tests.chaos.acts import bodies, broker, kills, malformed, network, nodes, poison, pools, redis, rights, schedule
 from tests.chaos.stage import Scale, Stage
 
 
@@ -15,11 +15,13 @@ class Control:
         without: the guards, split by commas.
         sees: the kind of complaint that the oracle must make.
         short: whether `make test` plays it too.
+        scale: how large it is; None as the short form.
     """
 
     without: str
     sees: str
     short: bool = False
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ CASES: tuple[Case, ...] = (
         injection="5 % loss and 100 ms between worker and broker, then the container is killed",
         passes="consumes on",
         act=network.lossy,
-        short=Scale(tasks=60, down=5, work=(0.3, 1.0), bound=120),
+        short=Scale(tasks=140, down=4, work=(0.3, 1.0), bound=150),
         long=Scale(tasks=400, down=120, work=(0.3, 2.0), bound=900),
         control=Control("late_ack", sees="lost"),
     ),
@@ -91,27 +93,27 @@ CASES: tuple[Case, ...] = (
         injection="Redis stopped and started",
         passes="publishing unaffected; a chord's body runs once, or its caller gets an error",
         act=redis.restarted,
-        short=Scale(tasks=200, times=4, down=3, work=(0.1, 0.3), rate=20, bound=150),
+        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=150),
         long=Scale(tasks=1200, times=20, down=10, work=(0.1, 0.3), rate=20, bound=600),
-        control=Control("ignored_results", sees="publishing"),
+        control=Control("no_subscription", sees="publishing"),
     ),
     Case(
         name="redis-pause",
         injection="Redis paused",
         passes="publishing unaffected; a chord's body runs once, or its caller gets an error",
         act=redis.paused,
-        short=Scale(tasks=200, times=4, down=5, work=(0.1, 0.3), rate=20, bound=150),
+        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=150),
         long=Scale(tasks=1200, times=20, down=30, work=(0.1, 0.3), rate=20, bound=600),
-        control=Control("ignored_results", sees="publishing"),
+        control=Control("no_subscription", sees="publishing"),
     ),
     Case(
         name="redis-wipe",
         injection="Redis killed, and started without its file",
         passes="publishing unaffected; a chord's body runs once, or its caller gets an error",
         act=redis.killed_without_its_file,
-        short=Scale(tasks=200, times=4, down=3, work=(0.1, 0.3), rate=20, bound=150),
+        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=150),
         long=Scale(tasks=1200, times=20, down=10, work=(0.1, 0.3), rate=20, bound=600),
-        control=Control("ignored_results", sees="publishing"),
+        control=Control("no_subscription", sees="publishing"),
     ),
     Case(
         name="poison",
@@ -178,6 +180,15 @@ CASES: tuple[Case, ...] = (
         services=pools.EVERY,
     ),
     Case(
+        name="two-beats",
+        injection="two beats at once; then the clock 10 minutes off in the container of the one that takes over",
+        passes="one effect per tick",
+        act=schedule.two_beats,
+        short=Scale(tasks=1, down=5, bound=150),
+        long=Scale(tasks=1, down=120, bound=900),
+        control=Control("tick_id", sees="twice"),
+    ),
+    Case(
         name="trespass",
         injection="the broker user of each service tries every other's queue, dead letters and tasks, and the control",
         passes="ACCESS_REFUSED each time; own work goes on",
@@ -186,5 +197,36 @@ CASES: tuple[Case, ...] = (
         long=Scale(tasks=1000, work=(0.1, 0.5), rate=20, bound=300),
         control=Control("permissions", sees="access"),
         services=pools.EVERY,
+    ),
+)
+
+#: Those that need a broker of three nodes.
+NODES: tuple[Case, ...] = (
+    Case(
+        name="node-killed",
+        injection="one RabbitMQ node of three killed, down and up for 30 s each, while tasks are published",
+        passes="0 lost; stall recorded",
+        act=nodes.one_killed,
+        short=Scale(tasks=1500, down=4, bound=240),
+        long=Scale(tasks=65_536, down=30, bound=3600),
+        control=Control("confirms", sees="lost", scale=Scale(tasks=20_000, down=4, bound=300)),
+    ),
+    Case(
+        name="two-nodes-killed",
+        injection="two RabbitMQ nodes of three killed",
+        passes="publishers fail inside their timeout; none falsely confirmed",
+        act=nodes.two_killed,
+        short=Scale(tasks=50, down=12, bound=240),
+        long=Scale(tasks=1000, down=60, bound=900),
+        control=Control("confirms", sees="false"),
+    ),
+    Case(
+        name="leader-isolated",
+        injection="the node that leads the queue is cut off from everything",
+        passes="consumes again within 2 × heartbeat + 30 s",
+        act=nodes.leader_isolated,
+        short=Scale(tasks=600, down=15, work=(0.0, 0.05), rate=30, bound=240),
+        long=Scale(tasks=6000, down=60, work=(0.0, 0.1), rate=30, bound=900),
+        control=Control("confirms", sees="lost"),
     ),
 )

@@ -5,6 +5,7 @@ import os
 import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Played:
         seed: of the run.
         seconds: that it took.
         faults: how often it struck.
+        broker: RabbitMQ's version.
         verdict: the judge's.
     """
 
@@ -29,6 +31,7 @@ class Played:
     seed: int
     seconds: float
     faults: int
+    broker: str
     verdict: Verdict
 
     def figures(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def _write(path: Path, played: Played) -> None:
     # A long form says more than a short one, and only a later long form takes its place.
     if before is None or before["form"] == "short" or played.form == "long":
         kept["machine"] = machine()
+        kept["versions"] = f"Celery {version('celery')}, kombu {version('kombu')}, RabbitMQ {played.broker}"
         cases[played.case] = played.figures()
         path.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 

@@ -17,6 +17,8 @@ from tests.chaos.oracle import Evidence, Fault, Publish, Verdict, judge, read_jo
 from tests.e2e.houses import ROOT, ComposeHouse
 
 INSIDE = ROOT / "tests/chaos/inside"
+#: Before the keys of ticks: beat gives them their ids.
+TICK = "tick-"
 #: Seconds without a change, on top of the longest task, after which nothing more is to come.
 SETTLED = 0.5
 #: The same where the broker's own counts matter: it renews those of quorum queues every 5 s.
@@ -179,13 +181,17 @@ class Stage:
         """How many attempts, effects and repelled effects the ledger has."""
         return dict(self.ledger.ask("count"))
 
+    def publishing(self) -> bool:
+        """Whether a publisher is still at it."""
+        return any(one.running() for one in self._publishers)
+
     def published(self) -> None:
         """Wait until every publisher has ended.
 
         Raises:
             AssertionError: one of them ended of an error that is not the broker's.
         """
-        self.until("the publishers are done", lambda: not any(one.running() for one in self._publishers))
+        self.until("the publishers are done", lambda: not self.publishing())
         for publishers in self._publishers:
             for process in publishers.processes:
                 said = "\n".join(path.read_text() for path in publishers.folder.glob("*.log"))
@@ -266,11 +272,12 @@ class Stage:
         attempts, effects, repelled = (
             self.ledger.ask("rows", table=name) for name in ("attempts", "effects", "repelled")
         )
+        ours = (self.run, TICK)
         return Evidence(
             journal=self.journal(),
-            attempts=[(key, at) for key, at, _ in attempts if key.startswith(self.run)],
-            effects=[(key, at) for key, at, _ in effects if key.startswith(self.run)],
-            repelled=[key for key, _ in repelled if key.startswith(self.run)],
+            attempts=[(key, at) for key, at, _ in attempts if key.startswith(ours)],
+            effects=[(key, at) for key, at, _ in effects if key.startswith(ours)],
+            repelled=[key for key, _ in repelled if key.startswith(ours)],
             letters=[letter for letter in self.broker.letters() if letter.key.startswith(self.run)],
             faults=self.faults,
         )
@@ -307,6 +314,15 @@ class Stage:
         self.notes["slowest publish"] = slowest
         if slowest > seconds:
             self.complain("slow", f"a publisher waited {slowest:.1f} s for its outcome, more than {seconds:g} s")
+
+    def recovers_within(self, seconds: float) -> None:
+        """Complain where it took longer after a fault until tasks were begun again."""
+        evidence = self.evidence()
+        if not any(at > evidence.faults[-1].ended for _, at in evidence.attempts):
+            self.complain("void", "nothing was left to do after the fault")
+        slowest = max(judge(evidence).recovery)
+        if slowest > seconds:
+            self.complain("slow", f"it worked again {slowest:.1f} s after the fault, more than {seconds:g} s")
 
     def says_of(self, outcome: str, pattern: str) -> None:
         """Complain of errors with that outcome whose text does not match `pattern`."""

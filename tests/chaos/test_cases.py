@@ -1,15 +1,14 @@
 """Each case as it must go, and as the oracle sees it fail when the guard that it stands on is taken away."""
 
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.cases import CASES, Case
-from tests.chaos.conftest import FORM, SEED
-from tests.chaos.oracle import Verdict
-from tests.chaos.record import Played, Record
+from tests.chaos.conftest import FORM
+from tests.chaos.play import play
+from tests.chaos.record import Record
 from tests.chaos.theatre import Theatre
 
 pytestmark = pytest.mark.containers
@@ -20,7 +19,7 @@ CONTROLS = [case for case in CASES if FORM == "long" or case.control.short]
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_nothing_is_lost(case: Case, theatre: Theatre, chance: random.Random, tmp_path: Path, record: Record) -> None:
     # Given the system as it is shipped, when that is done to it
-    verdict = _play(case, theatre, chance, tmp_path, record)
+    verdict = play(case, theatre, chance, tmp_path, record)
 
     # Then the oracle has nothing to say
     assert verdict.passed, verdict.complaints
@@ -31,27 +30,7 @@ def test_the_oracle_sees_it_fail(
     case: Case, theatre: Theatre, chance: random.Random, tmp_path: Path, record: Record
 ) -> None:
     # Given the system without a guard, when the same is done to it
-    verdict = _play(case, theatre, chance, tmp_path, record, without=case.control.without)
+    verdict = play(case, theatre, chance, tmp_path, record, without=case.control.without)
 
     # Then the oracle sees it
     assert case.control.sees in verdict.kinds(), verdict
-
-
-def _play(
-    case: Case, theatre: Theatre, chance: random.Random, folder: Path, record: Record, without: str = ""
-) -> Verdict:
-    long = FORM == "long" and not without
-    scale = case.long if long else case.short
-    heartbeat = None if long else case.heartbeat
-    print(f"chaos: {case.name} CHAOS_SEED={SEED} {'long' if long else 'short'} form, without {without or 'nothing'}")
-    stage = theatre.stage(scale, chance, folder, services=case.services, without=without, heartbeat=heartbeat)
-    began = time.monotonic()
-    try:
-        case.act(stage)
-        verdict = stage.verdict()
-    finally:
-        stage.close()
-    name = f"{case.name} without {without}" if without else case.name
-    form = "long" if long else "short"
-    record.add(Played(name, form, SEED, time.monotonic() - began, len(stage.faults), verdict))
-    return verdict

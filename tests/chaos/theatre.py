@@ -45,14 +45,12 @@ class Theatre:
             patch.setenv("COMPOSE_FILE", f"{os.environ['COMPOSE_FILE']}:{OVERLAY}")
             _run(house, "up", "-d", "--wait", "--no-deps", "ledger")
             address = _run(house, "port", "ledger", "7000").strip()
-            broker = Broker(
-                house.ports["RABBITMQ_PORT"], house.ports["RABBITMQ_MANAGEMENT_PORT"], house.passwords()["rabbitmq"]
-            )
+            broker = Broker(tuple(_nodes(house)), house.passwords()["rabbitmq"])
             theatre = cls(house, broker, Ledger(address), patch)
             try:
                 yield theatre
             finally:
-                _run(house, "rm", "--force", "--stop", "ledger")
+                _run(house, "--profile", "chaos", "rm", "--force", "--stop", "ledger", "beat-2")
         if theatre._worn:
             _run(house, "up", "-d", "--wait", "--no-deps", *theatre._worn)
 
@@ -79,6 +77,12 @@ class Theatre:
             self._patch.setenv("CHAOS_HEARTBEAT", costume[1])
             _run(self.house, "up", "-d", "--wait", "--no-deps", *changed)
             self._worn |= dict.fromkeys(changed, costume)
+
+
+def _nodes(house: ComposeHouse) -> Iterator[tuple[int, int]]:
+    for node in ("RABBITMQ", "RABBITMQ_2", "RABBITMQ_3"):
+        if f"{node}_PORT" in house.ports:
+            yield house.ports[f"{node}_PORT"], house.ports[f"{node}_MANAGEMENT_PORT"]
 
 
 def _run(house: ComposeHouse, *arguments: str) -> str:

@@ -28,13 +28,7 @@ def cut_off(stage: Stage) -> None:
     with stage.fault(), sidecar.rules(*DROP):
         stage.pause(stage.scale.down)
     stage.drained()
-    limit = 2 * stage.heartbeat + PATIENCE
-    evidence, fault = stage.evidence(), stage.faults[-1]
-    if not any(at > fault.ended for _, at in evidence.attempts):
-        stage.complain("void", "nothing was left to do when the line was back")
-    slowest = max(stage.verdict().recovery)
-    if slowest > limit:
-        stage.complain("slow", f"{slowest:.1f} s after the line was back, more than {limit:g} s")
+    stage.recovers_within(2 * stage.heartbeat + PATIENCE)
 
 
 def lossy(stage: Stage) -> None:

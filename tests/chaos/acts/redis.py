@@ -43,6 +43,9 @@ def _while_publishing(stage: Stage, away: tuple[tuple[str, ...], ...], back: tup
         try:
             for command in away:
                 stage.docker(*command)
+            # Programs that begin now have no connection to Redis yet.
+            late = stage.publish(20, prefix="late", work=(0.0, 0.0))
+            stage.until("another publisher has begun", lambda: any(late.folder.glob("*.jsonl")))
             stage.pause(stage.scale.down)
         finally:
             for command in back:

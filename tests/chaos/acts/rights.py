@@ -10,8 +10,10 @@ EVERY = tuple(spec.name for spec in SERVICES)
 
 def trespass(stage: Stage) -> None:
     """Each service's user tries every other service's queue, dead letters, tasks and the control of all workers."""
+    listed = stage.compose(*RABBITMQCTL, "list_user_permissions", "calculator")
+    configure, write, read = listed.splitlines()[1].split("\t")[1:]
     if stage.lacks("permissions"):
-        stage.compose(*RABBITMQCTL, "set_permissions", "calculator", ".*", ".*", ".*")
+        stage.compose(*RABBITMQCTL, "set_permissions", "calculator", configure, write, ".*")
     try:
         publishers = stage.publish(services=EVERY)
         script = (INSIDE / "trespass.py").read_text()
@@ -22,7 +24,7 @@ def trespass(stage: Stage) -> None:
         stage.drained()
     finally:
         if stage.lacks("permissions"):
-            stage.compose(*RABBITMQCTL, "import_definitions", "/run/definitions/definitions.json")
+            stage.compose(*RABBITMQCTL, "set_permissions", "calculator", configure, write, read)
     stage.notes["attempts that were refused"] = tried
 
 

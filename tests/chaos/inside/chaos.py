@@ -45,6 +45,12 @@ def body(task: Task, parts: list[int]) -> int:
     return sum(parts)
 
 
+@chaos("tick")
+def tick(task: Task) -> None:
+    """Published by beat, which no case can tell its keys."""
+    work(f"tick-{task.request.id}", 0.0)
+
+
 @chaos("poison")
 def poison(task: Task) -> None:
     """Kills its own process, each time."""

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from celery.backends.redis import RedisBackend as CeleryRedisBackend
+
 from shared.app import app
+from shared.results.redis import RedisBackend
 
 #: A process that is told so by this file stops after the publish in hand.
 STOP = "stop"
@@ -88,7 +91,8 @@ def main(order: Order) -> None:
     options: dict[str, Any] = {}
     if "confirms" in WITHOUT:
         app.conf.broker_transport_options = {"confirm_publish": False}
-    if "ignored_results" in WITHOUT:
+    if "no_subscription" in WITHOUT:
+        RedisBackend.on_task_call = CeleryRedisBackend.on_task_call  # type: ignore[method-assign]
         options["ignore_result"] = False
     stop = Path(order.journal).with_name(STOP)
     begun = time.monotonic()
