@@ -22,6 +22,7 @@ from shared.embedded import transport
 from shared.errors import Error
 from shared.health import HealthFile
 from shared.signatures import declarations
+from shared.stopping import StopInTime
 from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
 
 #: Celery's own tasks say of their result what the configuration says, and not what those say that they work for.
@@ -140,6 +141,8 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         from shared import everyone
 
         everyone.register(app)
+    if spec is not None and not settings.embedded:
+        app.steps["worker"].add(StopInTime)
     if spec is not None and settings.health_file is not None:
         app.steps["consumer"].add(HealthFile)
     return app

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 from testcontainers.compose import DockerCompose
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
 
+from shared import setup
 from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
 from tests.e2e.stand_in import StandIn
+from tests.servers import OwnBroker, OwnRedis
 from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
+from tests.waiting import eventually
 
 #: The variables of the compose files that name a published port.
 PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
@@ -27,14 +32,17 @@ def _why_no_docker() -> str | None:
     return None
 
 
-def require_docker() -> None:
+def needs_docker() -> None:
     """Skip without a usable Docker, or fail where CI=true."""
     reason = _why_no_docker()
     if reason is not None:
-        message = f"container tests need Docker: {reason}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        _missing(f"container tests need Docker: {reason}")
+
+
+def _missing(message: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def free_ports(count: int) -> list[int]:
@@ -52,7 +60,7 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     """The shipped compose file under a name, ports and volumes of its own, with the stand-in for GitHub."""
-    require_docker()
+    needs_docker()
     reports = tmp_path_factory.mktemp("reports")
     token = tmp_path_factory.mktemp("secrets") / "token"
     token.write_text(GITHUB_TOKEN)
@@ -106,3 +114,40 @@ def compose(cluster: ComposeHouse) -> ComposeHouse:
     """The cluster, for what only it can show."""
     cluster.github.reset()
     return cluster
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    """Started once; a laptop without Redis skips what needs it."""
+    if shutil.which("redis-server") is None:
+        _missing("redis-server is not installed: apt-get install redis-server")
+    server = OwnRedis(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(redis_server: OwnRedis) -> OwnRedis:
+    """An empty Redis."""
+    redis_server.client.flushall()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    """Started once; a laptop without Docker skips what needs it."""
+    needs_docker()
+    secrets = tmp_path_factory.mktemp("secrets")
+    setup.prepare(secrets)
+    # Its helper that removes what is left is an image more; the block below removes the container.
+    testcontainers_config.ryuk_disabled = True
+    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
+    container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
+    container.with_volume_mapping(
+        str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
+    )
+    with container:
+        check = "rabbitmq-diagnostics -q check_port_connectivity"
+        eventually(lambda: container.exec(check).exit_code == 0, patience=120)
+        yield OwnBroker(container, secrets)

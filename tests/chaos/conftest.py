@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.record import Record
 from tests.chaos.theatre import Theatre
-from tests.conftest import PORTS, free_ports, require_docker
+from tests.conftest import PORTS, free_ports, needs_docker
 from tests.e2e.houses import ComposeHouse
 from tests.e2e.stand_in import StandIn
 
@@ -53,7 +53,7 @@ def theatre(request: pytest.FixtureRequest) -> Iterator[Theatre]:
 @pytest.fixture(scope="module")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
     """A cluster of its own, as small as its cases allow, with compose/cluster.yaml."""
-    require_docker()
+    needs_docker()
     ports = dict(zip(NODE_PORTS, free_ports(len(NODE_PORTS)), strict=True))
     environ = {
         "COMPOSE_FILE": "compose.yaml:compose/cluster.yaml",

@@ -16,9 +16,9 @@ from shared.app import App, create_app
 from shared.config import Settings
 from shared.render.worker import worker_arguments
 from shared.topology import dead_letter_queue, service
-from tests.mail.servers import OwnBroker, OwnRedis
-from tests.mail.waiting import eventually
+from tests.servers import OwnBroker, OwnRedis
 from tests.stand_ins.smtp import SmtpStandIn
+from tests.waiting import eventually
 
 DEAD = dead_letter_queue("mailer")
 

@@ -1,14 +1,11 @@
 """A mail server that does as it is told, a Redis of our own, and a mailer's worker that may be killed."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from testcontainers.core.config import testcontainers_config
-from testcontainers.core.container import DockerContainer
 
 from services.mailer.ledger import Ledger
 from services.mailer.ledger_redis import RedisLedger
@@ -16,12 +13,10 @@ from services.mailer.ledger_sqlite import SqliteLedger
 from services.mailer.storm import Storm
 from services.mailer.storm_redis import RedisStorm
 from services.mailer.storm_sqlite import SqliteStorm
-from shared import setup
 from shared.config import Settings
 from tests.mail.cluster import Cluster
-from tests.mail.servers import OwnBroker, OwnRedis
-from tests.mail.waiting import eventually
 from tests.mail.worker import MailerWorker, publisher
+from tests.servers import OwnBroker, OwnRedis
 from tests.stand_ins.smtp import SmtpStandIn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,50 +46,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([*command, *subject, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
     path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
     return path
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
-    """Started once; a laptop without Redis skips what needs it."""
-    if shutil.which("redis-server") is None:
-        message = "redis-server is not installed: apt-get install redis-server"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    server = OwnRedis(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def redis(redis_server: OwnRedis) -> OwnRedis:
-    """An empty Redis."""
-    redis_server.client.flushall()
-    return redis_server
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
-    """Started once; a laptop without Docker skips what needs it."""
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        message = "container tests need Docker"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    secrets = tmp_path_factory.mktemp("secrets")
-    setup.prepare(secrets)
-    # Its helper that removes what is left is an image more; the block below removes the container.
-    testcontainers_config.ryuk_disabled = True
-    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
-    container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
-    container.with_volume_mapping(
-        str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
-    )
-    with container:
-        check = "rabbitmq-diagnostics -q check_port_connectivity"
-        eventually(lambda: container.exec(check).exit_code == 0, patience=120)
-        yield OwnBroker(container, secrets)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -15,7 +15,7 @@ from services.mailer.transaction import ForReview, NotYet
 from shared.errors import InvalidArguments
 from shared.signatures.mailer import Kind
 from shared.storage import Storage
-from tests.mail.servers import OwnRedis
+from tests.servers import OwnRedis
 from tests.stand_ins.smtp import CLOSE, HANG, Act, Session, SmtpStandIn
 
 ANN, BOB, EVE = "ann@example.org", "bob@example.org", "eve@example.org"

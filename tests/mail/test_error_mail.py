@@ -20,8 +20,8 @@ from shared.app import App, queue
 from shared.config import Settings
 from shared.error_mail import ErrorMailHandler
 from shared.topology import service
-from tests.mail.waiting import PATIENCE, eventually
 from tests.mail.worker import publisher
+from tests.waiting import PATIENCE, eventually
 
 #: Seconds that a request may be held, as promised.
 HELD = 0.05

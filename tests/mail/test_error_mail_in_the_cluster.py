@@ -12,8 +12,8 @@ import pytest
 from shared.app import create_app
 from shared.config import Settings
 from shared.error_mail import ErrorMailHandler
-from tests.mail.servers import OwnBroker, OwnRedis
-from tests.mail.waiting import eventually
+from tests.servers import OwnBroker, OwnRedis
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.containers
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mail.waiting import eventually
 from tests.mail.worker import MailerWorker
 from tests.stand_ins.smtp import Received, SmtpStandIn
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD, CARD = "correct-horse-battery", "4111111111111111"

@@ -11,9 +11,9 @@ import pytest
 
 from shared.signatures import mailer as contract
 from shared.signatures.mailer import Kind
-from tests.mail.waiting import eventually
 from tests.mail.worker import MailerWorker
 from tests.stand_ins.smtp import Act, Session, SmtpStandIn
+from tests.waiting import eventually
 
 ANN = "ann@example.org"
 StartWorker = Callable[..., MailerWorker]

@@ -9,8 +9,8 @@ from shared.signatures import mailer as contract
 from shared.signatures.mailer import Kind
 from shared.topology import dead_letter_queue
 from tests.mail.cluster import Cluster
-from tests.mail.waiting import eventually
 from tests.stand_ins.smtp import Act, Session, SmtpStandIn
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.containers
 

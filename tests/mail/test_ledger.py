@@ -6,8 +6,8 @@ import pytest
 
 from services.mailer.ledger import Claim, Entry, LeaseLost, Ledger, LedgerAway, State
 from services.mailer.ledger_redis import RedisLedger
-from tests.mail.servers import OwnRedis, redis_client
-from tests.mail.waiting import eventually
+from tests.servers import OwnRedis, redis_client
+from tests.waiting import eventually
 
 LONG = 60.0
 SHORT = 0.05

@@ -21,7 +21,7 @@ from services.mailer.storm import (
 from services.mailer.storm_redis import RedisStorm
 from services.mailer.storm_sqlite import SqliteStorm
 from shared.signatures.mailer import Window
-from tests.mail.servers import OwnRedis, redis_client
+from tests.servers import OwnRedis, redis_client
 
 NOW = 1_800_000_000.0
 WIDE = Limits(window=600, hourly=1000)

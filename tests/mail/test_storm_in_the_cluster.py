@@ -4,9 +4,9 @@ import pytest
 
 from shared.signatures import mailer as contract
 from tests.mail.cluster import Cluster
-from tests.mail.servers import OwnRedis
-from tests.mail.waiting import eventually
+from tests.servers import OwnRedis
 from tests.stand_ins.smtp import SmtpStandIn
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.containers
 

@@ -11,9 +11,9 @@ from shared.signatures import mailer as contract
 from shared.signatures.mailer import MailResult
 from shared.signatures.reporter import Question, ReportResult
 from shared.storage import Storage
-from tests.mail.waiting import eventually
 from tests.mail.worker import MailerWorker
 from tests.stand_ins.smtp import CLOSE, HANG, Act, SmtpStandIn
+from tests.waiting import eventually
 
 StartWorker = Callable[..., MailerWorker]
 ANN, BOB = "ann@example.org", "bob@example.org"

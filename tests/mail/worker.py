@@ -17,7 +17,7 @@ from shared.config import Settings
 from shared.embedded.transport import Transport
 from shared.render.worker import embedded_arguments
 from shared.topology import service
-from tests.mail.waiting import eventually
+from tests.waiting import eventually
 
 
 def publisher(house: Path) -> App:

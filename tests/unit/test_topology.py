@@ -14,6 +14,7 @@ from shared.topology import (
     PUBLISHERS,
     RESERVED_NAMES,
     SERVICES,
+    STOP_WITHIN,
     Schedule,
     ServiceSpec,
     dead_letter_queue,
@@ -141,6 +142,17 @@ def test_a_queue_takes_the_tasks_of_its_service_and_of_everyone() -> None:
 
 def test_a_worker_is_started_by_its_services_module() -> None:
     assert GOOD.app == "services.painter.app"
+
+
+@pytest.mark.parametrize(
+    ("hard", "stop_after", "grace"),
+    [(90, None, 100), (STOP_WITHIN, None, STOP_WITHIN + 10), (STOP_WITHIN + 1, STOP_WITHIN, 2 * STOP_WITHIN + 11)],
+)
+def test_a_stop_takes_as_long_as_its_tasks_may_but_not_longer_than_a_node_lives(
+    hard: int, stop_after: int | None, grace: int
+) -> None:
+    spec = replace(GOOD, time_limit=hard)
+    assert (spec.stop_after, spec.grace) == (stop_after, grace)
 
 
 def test_names_are_made_in_one_place() -> None:

@@ -10,7 +10,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError
 from redis.retry import Retry
 from testcontainers.core.container import DockerContainer
 
-from tests.mail.waiting import eventually
+from tests.waiting import eventually
 
 
 def redis_client(port: int, timeout: float = 5.0) -> Redis:

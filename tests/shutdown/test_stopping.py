@@ -1,0 +1,143 @@
+"""A worker that is told to stop loses nothing, repeats nothing that it finished, and leaves nothing running."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.app import App, create_app
+from shared.config import Settings
+from shared.render.worker import worker_arguments
+from shared.topology import dead_letter_queue, service
+from tests.servers import OwnBroker, OwnRedis
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.containers
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Seconds. The broker gives back what a connection holds that was silent for two of them.
+HEARTBEAT = 1
+
+
+class Pool:
+    """The calculator's worker on this machine, with a task that lasts, beside a real broker."""
+
+    def __init__(self, broker: OwnBroker, redis: OwnRedis, folder: Path) -> None:
+        self._environ = {**os.environ, **broker.user("calculator", redis), "EFFECTS": str(folder)}
+        self._folder = folder
+        self.app: App = create_app(settings=Settings.load(broker.user("operator", redis)), current=False)
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *, time_limit: int, stop_within: int) -> "subprocess.Popen[bytes]":
+        """One more worker, which consumes."""
+        health = self._folder / f"consuming-{len(self._workers)}"
+        limits = {"TIME_LIMIT": str(time_limit), "STOP_WITHIN": str(stop_within), "HEARTBEAT": str(HEARTBEAT)}
+        arguments = worker_arguments(service("calculator"))
+        arguments[arguments.index("-A") + 1] = "tests.shutdown.worker"
+        with (self._folder / "log").open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "celery", *arguments],
+                env=self._environ | limits | {"HEALTH_FILE": str(health)},
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._workers.append(worker)
+        eventually(lambda: health.exists() or worker.poll() is not None)
+        assert health.exists(), self.log()
+        return worker
+
+    def send(self, **seconds: float) -> None:
+        """Tasks by their key, and wait until all have begun."""
+        for key, lasting in seconds.items():
+            self.app.send_task("calculator.last", kwargs={"key": key, "seconds": lasting})
+        eventually(lambda: set(self.lines("begun")) >= set(seconds))
+
+    def lines(self, name: str) -> list[str]:
+        """Keys, in the order in which they were `begun`, or `done`."""
+        path = self._folder / name
+        return path.read_text().split() if path.exists() else []
+
+    def log(self) -> str:
+        """What the workers said."""
+        return (self._folder / "log").read_text()
+
+    def waiting(self, queue: str = "calculator") -> int:
+        """How many messages a queue holds that no worker has."""
+        with self.app.connection_for_write() as connection:
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+
+    def close(self) -> None:
+        """End every worker, and leave nothing for the next test."""
+        for worker in self._workers:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+        with self.app.connection_for_write() as connection:
+            channel = connection.default_channel
+            eventually(lambda: channel.queue_declare("calculator", passive=True).consumer_count == 0)
+            for queue in ("calculator", dead_letter_queue("calculator")):
+                channel.queue_purge(queue)
+        self.app.close()
+
+
+@pytest.fixture
+def pool(broker: OwnBroker, redis: OwnRedis, tmp_path: Path) -> Iterator[Pool]:
+    pool = Pool(broker, redis, tmp_path)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def stop(worker: "subprocess.Popen[bytes]") -> None:
+    """As compose and Kubernetes do; it ends by itself, and none of its processes is left."""
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(worker.pid, 0)
+
+
+def test_what_fits_is_finished_and_not_done_again(pool: Pool) -> None:
+    # Given tasks that last longer than the broker's patience with a silent connection
+    worker = pool.start(time_limit=20, stop_within=20)
+    pool.send(one=5 * HEARTBEAT, two=5 * HEARTBEAT)
+
+    # When their worker is told to stop
+    stop(worker)
+
+    # Then each has had its effect, and its message is acknowledged
+    assert sorted(pool.lines("done")) == ["one", "two"]
+    assert (pool.waiting(), pool.waiting(dead_letter_queue("calculator"))) == (0, 0)
+
+
+def test_what_does_not_fit_is_given_back_to_the_next_worker(pool: Pool) -> None:
+    # Given a task that fits, and one that takes longer than a worker that stops may
+    worker = pool.start(time_limit=30, stop_within=4 * HEARTBEAT)
+    pool.send(short=3 * HEARTBEAT, long=9 * HEARTBEAT)
+
+    # When their worker is told to stop
+    stop(worker)
+
+    # Then the one is done, and the other is neither lost nor a dead letter
+    assert pool.lines("done") == ["short"]
+    assert (pool.waiting(), pool.waiting(dead_letter_queue("calculator"))) == (1, 0)
+    # And the next worker does it
+    pool.start(time_limit=30, stop_within=30)
+    eventually(lambda: pool.lines("done") == ["short", "long"])
+    assert pool.lines("begun").count("short") == 1
+
+
+def test_a_hard_limit_holds_while_a_worker_stops(pool: Pool) -> None:
+    # Given a task that would go past its limit
+    worker = pool.start(time_limit=3, stop_within=20)
+    pool.send(endless=3600)
+
+    # When its worker is told to stop, then it ends with the limit, and the task is a dead letter
+    stop(worker)
+    assert (pool.waiting(), pool.waiting(dead_letter_queue("calculator"))) == (0, 1)
