@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -255,7 +256,9 @@ def _headers(schedule: Schedule) -> dict[str, Any]:
 
 
 def _cluster(settings: Settings) -> dict[str, Any]:
-    broker, redis = settings.broker_urls(), settings.redis_location()
+    urls = settings.broker_urls().split(";")
+    # Each process begins with another node, and goes on to the next one from there: clients spread over a cluster.
+    broker, redis = ";".join(random.sample(urls, len(urls))), settings.redis_location()
     return {
         "broker_url": broker,
         "broker_read_url": broker,

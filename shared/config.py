@@ -66,6 +66,8 @@ class Settings(BaseModel):
 
     Attributes:
         broker_url: AMQP URL, several split by `;` for failover. None starts the embedded mode.
+        broker_failover: further hosts of the same broker, split by commas; user, port and virtual host are those of
+            `broker_url`.
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
         redis_url: results, locks and counters.
         redis_password: of the user that `redis_url` names, where the URL does not hold it.
@@ -98,6 +100,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = Field(default=None, repr=False)
+    broker_failover: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     broker_password: SecretStr | None = None
     redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(default=None, repr=False)
     redis_password: SecretStr | None = None
@@ -130,6 +133,8 @@ class Settings(BaseModel):
         if (self.broker_url is None) != (self.redis_url is None):
             given, missing = ("BROKER_URL", "REDIS_URL") if self.broker_url else ("REDIS_URL", "BROKER_URL")
             raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
+        if self.broker_failover and not self.broker_url:
+            raise ValueError("BROKER_FAILOVER is set but BROKER_URL is not: set both, or neither")
         if self.mail_lease <= self.smtp_timeout:
             raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self
@@ -169,12 +174,21 @@ class Settings(BaseModel):
         return self.reports_url or str(self.local_dir / "reports")
 
     def broker_urls(self) -> str:
-        """`broker_url` with the password in each of its parts. Never log it."""
-        return ";".join(with_password(url, self.broker_password) for url in (self.broker_url or "").split(";"))
+        """`broker_url` and `broker_failover` with the password in each of their parts. Never log it."""
+        urls = (self.broker_url or "").split(";")
+        urls += [_at(host, urls[0]) for host in self.broker_failover]
+        return ";".join(with_password(url, self.broker_password) for url in urls)
 
     def redis_location(self) -> str:
         """`redis_url` with its password. Never log it."""
         return with_password(self.redis_url or "", self.redis_password)
+
+
+def _at(host: str, url: str) -> str:
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    port = "" if parts.port is None else f":{parts.port}"
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}{port}"))
 
 
 def with_password(url: str, password: SecretStr | None) -> str:

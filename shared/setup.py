@@ -6,19 +6,26 @@ servers' files anew, so that a service added later gets its user. `--show` print
 
 import argparse
 import hashlib
+import os
 import secrets
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from shared.errors import ConfigError
 from shared.render.definitions import definitions, dump, password_hash
 from shared.render.permissions import ADMIN, BEAT, FLOWER, MONITOR, OPERATOR
-from shared.topology import PUBLISHERS, SERVICES
+from shared.topology import BROKER_NODES, PUBLISHERS, REDIS_NODES, SERVICES
 
 #: 32 characters of 6 bits each.
 PASSWORD_BYTES = 24
 #: Whoever has an app of ours, and so a user on both servers.
 OWNERS = (*(spec.name for spec in SERVICES), *(spec.name for spec in PUBLISHERS), BEAT, FLOWER, OPERATOR)
+
+#: Redis' user for the copy of one to the other.
+REPLICATION = "replication"
 
 _REDIS = """\
 # Written at each start; the passwords themselves are not in it.
@@ -35,9 +42,16 @@ user default off ~* &* +@all
 user health on nopass resetkeys resetchannels -@all +ping
 {users}
 """
+# The one file of a server that must hold a password: Redis logs in by it as its own client.
+_REPLICATION = """\
+user {user} on {hash} resetkeys resetchannels -@all +psync +replconf +ping
+masteruser {user}
+masterauth {password}
+"""
 _FLOWER = """\
 # Written at each start.
 from flower.views.monitor import Metrics
+from shared.flower import ask_any
 from tornado.web import authenticated
 
 # Flower leaves this page open to strangers, and it names every task and worker.
@@ -46,10 +60,37 @@ Metrics.get = authenticated(Metrics.get)
 address = "0.0.0.0"
 port = 5555
 basic_auth = ["{user}:{password}"]
-broker_api = "http://{monitor}:{monitor_password}@rabbitmq:15672/api/"
+broker_apis = {apis}
+broker_api = broker_apis[0]
+ask_any(broker_apis)
 # Only what is kept here is shown: the state is rebuilt from events.
 max_tasks = 10000
 """
+
+
+@dataclass(frozen=True)
+class House:
+    """Which servers there are.
+
+    Attributes:
+        broker_nodes: hosts of RabbitMQ.
+        redis_primary: the host that takes Redis' writes; None where there is one alone.
+    """
+
+    broker_nodes: tuple[str, ...] = BROKER_NODES[:1]
+    redis_primary: str | None = None
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """What `compose/cluster.yaml` says in BROKER_NODES and REDIS_PRIMARY.
+
+        Raises:
+            ConfigError: there is no such server.
+        """
+        nodes, primary = environ.get("BROKER_NODES"), environ.get("REDIS_PRIMARY") or None
+        if primary not in (None, *REDIS_NODES):
+            raise ConfigError(f"REDIS_PRIMARY: there is no {primary!r}, choose one of {', '.join(REDIS_NODES)}")
+        return cls(tuple(nodes.split(",")) if nodes else BROKER_NODES[:1], primary)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,7 +102,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.show:
         return show(given.folder)
-    prepare(given.folder)
+    try:
+        prepare(given.folder, House.load())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     if given.open:
         # The containers' user is not the one that owns the folder.
         given.open.chmod(0o777)
@@ -79,8 +124,9 @@ def show(folder: Path) -> int:
     return 0
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, house: House | None = None) -> None:
     """Everything below `folder`: passwords where they are missing, the servers' files always."""
+    house = house or House()
     broker = {name: _password(folder / name / "broker_password") for name in OWNERS}
     redis = {name: _password(folder / name / "redis_password") for name in OWNERS}
     # The monitoring user's password is part of Flower's file; it is kept beside the definitions it belongs to.
@@ -90,20 +136,32 @@ def prepare(folder: Path) -> None:
 
     hashes = {name: password_hash(password) for name, password in broker.items()}
     _write(folder / "rabbitmq" / "definitions.json", dump(definitions(password_hashes=hashes)))
-    _write(folder / "redis" / "redis.conf", _redis(redis))
-    _write(
-        folder / FLOWER / "flowerconfig.py",
-        _FLOWER.format(user=ADMIN, password=flower, monitor=MONITOR, monitor_password=broker[MONITOR]),
-    )
+    # Nodes of one cluster know each other by it; a single one does without.
+    _password(folder / "rabbitmq" / "erlang.cookie")
+    _write_redis(folder, _redis(redis), house.redis_primary)
+    apis = [f"http://{MONITOR}:{broker[MONITOR]}@{node}:15672/api/" for node in house.broker_nodes]
+    _write(folder / FLOWER / "flowerconfig.py", _FLOWER.format(user=ADMIN, password=flower, apis=apis))
 
 
 def _redis(passwords: Mapping[str, str]) -> str:
     rights = "~* &* +@all -@admin -@dangerous +info"
-    users = (
-        f"user {name} on #{hashlib.sha256(password.encode()).hexdigest()} {rights}"
-        for name, password in passwords.items()
-    )
+    users = (f"user {name} on {_hashed(password)} {rights}" for name, password in passwords.items())
     return _REDIS.format(users="\n".join(users))
+
+
+def _write_redis(folder: Path, common: str, primary: str | None) -> None:
+    if primary is None:
+        _write(folder / REDIS_NODES[0] / "redis.conf", common)
+        return
+    password = _password(folder / REDIS_NODES[0] / "replication_password")
+    replication = _REPLICATION.format(user=REPLICATION, password=password, hash=_hashed(password))
+    for node in REDIS_NODES:
+        follows = "" if node == primary else f"replicaof {primary} 6379\n"
+        _write(folder / node / "redis.conf", common + replication + follows)
+
+
+def _hashed(password: str) -> str:
+    return f"#{hashlib.sha256(password.encode()).hexdigest()}"
 
 
 def _password(path: Path) -> str:

@@ -34,10 +34,15 @@ DELAY_BITS = 28
 #: The last of these chained exchanges delivers; the first, of the highest bit, is where a publisher begins.
 DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
+#: Hosts of the broker's nodes in the local cluster: the first alone, or all of them.
+BROKER_NODES = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
+#: Hosts of Redis there: the first alone, or with its replica.
+REDIS_NODES = ("redis", "redis-replica")
+
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
     "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq "
-    "redis setup shared tasks unrouted".split()
+    "redis replication setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]

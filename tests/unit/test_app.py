@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from celery import chain, chord, chunks, group, signals
@@ -215,6 +216,19 @@ def test_the_password_is_in_every_url_that_connects(
     broker = "amqp://reporter:hunter2@broker.invalid:5672//"
     assert (conf.broker_url, conf.broker_read_url, conf.broker_write_url) == (broker, broker, broker)
     assert conf.result_backend == "shared.results.redis:RedisBackend+redis://reporter:hunter3@redis.invalid:6379/0"
+
+
+def test_clients_begin_with_different_nodes_and_know_all(make_app: MakeApp, cluster: dict[str, str]) -> None:
+    # Given a broker of three nodes
+    hosts = {"broker.invalid", "two.invalid", "three.invalid"}
+    # When many clients are made
+    lists = [
+        make_app("reporter", **cluster, broker_failover="two.invalid,three.invalid").conf.broker_url.split(";")
+        for _ in range(60)
+    ]
+    # Then each node is some client's first, and each client knows every node
+    assert {urlsplit(urls[0]).hostname for urls in lists} == hosts
+    assert all({urlsplit(url).hostname for url in urls} == hosts for urls in lists)
 
 
 def test_beat_keeps_its_schedule_in_redis(make_app: MakeApp, cluster: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ BROKER_AND_REDIS = {"BROKER_URL": "amqp://reporter@rabbitmq:5672//", "REDIS_URL"
 #: Each setting: what the variable says, and what the field then is.
 VALUES: dict[str, tuple[str, Any]] = {
     "broker_url": ("amqps://a@one:5671//;amqps://a@two:5671//", "amqps://a@one:5671//;amqps://a@two:5671//"),
+    "broker_failover": ("two.test, three", ("two.test", "three")),
     "broker_password": ("hunter2", SecretStr("hunter2")),
     "redis_url": ("rediss://a@redis:6380/1", "rediss://a@redis:6380/1"),
     "redis_password": ("hunter3", SecretStr("hunter3")),
@@ -51,6 +52,8 @@ def environ_for(field: str) -> dict[str, str]:
     """What must be set beside `field`."""
     if field in ("broker_url", "redis_url"):
         return {name: value for name, value in BROKER_AND_REDIS.items() if name != field.upper()}
+    if field == "broker_failover":
+        return BROKER_AND_REDIS
     return {}
 
 
@@ -203,6 +206,30 @@ def test_the_password_goes_into_each_part_of_a_failover_url() -> None:
     )
     # Then each URL has it
     assert settings.broker_urls() == "amqp://a:hunter2@one:5672//;amqp://a:hunter2@two:5672/v"
+
+
+def test_a_further_host_has_all_else_of_the_url() -> None:
+    # Given one URL, and hosts that are nodes of the same broker
+    settings = Settings.load(
+        {
+            "BROKER_URL": "amqps://a@one:5671/v",
+            "BROKER_FAILOVER": "two, three",
+            "REDIS_URL": "redis://r",
+            "BROKER_PASSWORD": "hunter2",
+        }
+    )
+    # Then there is a URL for each
+    assert settings.broker_urls() == ";".join(f"amqps://a:hunter2@{host}:5671/v" for host in ("one", "two", "three"))
+
+
+def test_a_further_host_may_be_reached_without_user_and_port() -> None:
+    settings = Settings.load({"BROKER_URL": "amqp://one", "BROKER_FAILOVER": "two", "REDIS_URL": "redis://r"})
+    assert settings.broker_urls() == "amqp://one;amqp://two"
+
+
+def test_further_hosts_of_no_broker_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="BROKER_FAILOVER is set but BROKER_URL is not"):
+        Settings.load({"BROKER_FAILOVER": "two"})
 
 
 def test_a_password_in_the_url_wins() -> None:

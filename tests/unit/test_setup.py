@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,61 @@ def test_the_folder_of_the_user_is_opened(tmp_path: Path) -> None:
 
     # Then the containers' user may write there too
     assert stat.S_IMODE(folder.stat().st_mode) == 0o777
+
+
+# --- More than one of each --------------------------------------------------------------------------------------------
+
+TRIO = setup.House(broker_nodes=("rabbitmq", "rabbitmq-2", "rabbitmq-3"), redis_primary="redis")
+
+
+def test_the_nodes_of_a_cluster_share_a_secret_that_is_kept(tmp_path: Path) -> None:
+    # When a house is prepared, and prepared again
+    setup.prepare(tmp_path, TRIO)
+    cookie = (tmp_path / "rabbitmq" / "erlang.cookie").read_text()
+    setup.prepare(tmp_path, TRIO)
+
+    # Then Erlang's cookie is a password like the others
+    assert (tmp_path / "rabbitmq" / "erlang.cookie").read_text() == cookie
+    assert len(cookie) >= 32
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != "erlang.cookie" and cookie in path.read_text()
+    ]
+
+
+def test_flower_knows_the_api_of_each_node(tmp_path: Path) -> None:
+    setup.prepare(tmp_path, TRIO)
+
+    config = (tmp_path / "flower" / "flowerconfig.py").read_text()
+    assert [f"@{node}:15672/api/" in config for node in TRIO.broker_nodes] == [True] * 3
+
+
+@pytest.mark.parametrize(("primary", "replica"), [("redis", "redis-replica"), ("redis-replica", "redis")])
+def test_one_redis_follows_the_other_as_a_user_that_may_do_no_more(tmp_path: Path, primary: str, replica: str) -> None:
+    # When a house with two of Redis is prepared
+    setup.prepare(tmp_path, replace(TRIO, redis_primary=primary))
+
+    # Then the one follows the other, and both know the same users
+    files = {node: (tmp_path / node / "redis.conf").read_text() for node in (primary, replica)}
+    assert files[replica] == files[primary] + f"replicaof {primary} 6379\n"
+    # And the user by which it does has a password of its own, and no key
+    lines = files[primary].splitlines()
+    (user,) = [line for line in lines if line.startswith("user replication ")]
+    assert user.endswith(" resetkeys resetchannels -@all +psync +replconf +ping")
+    assert f"masterauth {(tmp_path / 'redis' / 'replication_password').read_text()}" in lines
+
+
+def test_one_redis_alone_knows_no_user_for_copies(tmp_path: Path) -> None:
+    setup.prepare(tmp_path)
+
+    assert "replication" not in (tmp_path / "redis" / "redis.conf").read_text()
+    assert not (tmp_path / "redis-replica").exists()
+
+
+def test_a_primary_that_is_no_server_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_PRIMARY", "redis-2")
+    assert setup.main([str(tmp_path)]) == 2
+    assert "REDIS_PRIMARY: there is no 'redis-2', choose one of redis, redis-replica" in capsys.readouterr().err
