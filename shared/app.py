@@ -4,7 +4,8 @@ import math
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded
 
 from shared import scope, task_logs
 from shared.config import Settings
@@ -22,6 +23,7 @@ from shared.dead_letters.cause import FIRST_PUBLISHED
 from shared.embedded import transport
 from shared.errors import Error
 from shared.health import HealthFile
+from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent
 from shared.signatures import declarations
 from shared.stopping import StopInTime
 from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
@@ -63,26 +65,64 @@ class App(Celery):
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish a task; see Celery's own.
 
-        The broker confirms each message, or the call raises within `publish_timeout`. A delay is rounded up to whole
-        seconds, because the broker holds messages for whole seconds and kombu refuses anything less than one.
+        The broker confirms each message, or the call raises within `publish_timeout`, or within its own
+        `confirm_timeout`, in seconds. A delay is rounded up to whole seconds, because the broker holds messages for
+        whole seconds and kombu refuses anything less than one.
+
+        Raises:
+            PublishError: its subclasses say whether the broker has the message.
         """
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
         options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **(options.get("headers") or {})}
+        # What no binding takes goes to the alternate exchange. Where that has no queue either, the message comes back.
         options.setdefault("mandatory", True)
-        options.setdefault("confirm_timeout", self.settings.publish_timeout)
         if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
             # By name alone Celery subscribes to the result store for every call, and waits where that is away.
             options["ignore_result"] = self._ignores_result(name, args, kwargs)
         if self.settings.embedded:
             # Without a server the types of exchanges live in the process that declared them.
             options.setdefault("declare", list(self.amqp.queues.values()))
+        care = self.care(options.pop("confirm_timeout", None))
+        care = care.of(options.pop("retry", None), options.pop("retry_policy", None))
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
-            try:
-                return super().send_task(name, args, kwargs, producer=producer, **options)
-            except (OperationalError, OSError):
-                # The channel still waits for a confirmation, and would take it for that of the next message.
-                producer.connection.collect()
-                raise
+            return super().send_task(name, args, kwargs, producer=Line(producer, care), retry=False, **options)
+
+    def care(self, timeout: float | None = None) -> Care:
+        """What may be spent on one message, in `timeout` seconds or `publish_timeout`."""
+        care = Care(
+            timeout=timeout or self.settings.publish_timeout,
+            # A worker on gevent has none.
+            connect_timeout=self.conf.broker_connection_timeout or CONNECT_TIMEOUT,
+            largest=None if self.settings.embedded else self.settings.max_message_size,
+        )
+        return care.of(self.conf.task_publish_retry, self.conf.task_publish_retry_policy)
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
+        """As Celery's, which waits for ever: for a connection where other threads have them all, and for the broker to
+        say goodbye where the block fails.
+
+        Raises:
+            NotSent: all connections are in use.
+        """
+        if producer is not None:
+            yield producer
+            return
+        try:
+            connection = self.pool.acquire(block=True, timeout=self.settings.publish_timeout)
+        except LimitExceeded as error:
+            raise NotSent(
+                f"all {self.pool.limit} connections of this process are in use: give it fewer threads, or a larger "
+                "broker_pool_limit",
+                passing=True,
+            ) from error
+        try:
+            yield self.amqp.Producer(connection, auto_declare=False)
+        except BaseException:
+            connection.collect()
+            raise
+        finally:
+            connection.release()
 
     def _ignores_result(self, name: str, args: Any, kwargs: Any) -> bool:
         if name == "celery.accumulate":

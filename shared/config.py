@@ -21,6 +21,7 @@ from pydantic import (
 
 from shared import mail_text
 from shared.errors import ConfigError
+from shared.topology import MAX_MESSAGE_SIZE
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -81,7 +82,8 @@ class Settings(BaseModel):
         task_log_dir: where each task has a log file of its own; None writes none.
         task_log_size: bytes at which such a file turns over.
         task_log_backups: how many old ones of each are kept.
-        publish_timeout: seconds that a publisher waits for the broker's confirmation.
+        publish_timeout: seconds in which a publisher has the broker's confirmation, or an error.
+        max_message_size: bytes of a message's body that the broker takes; what is larger is refused before it is sent.
         callback_hosts: hosts that outcomes may be POSTed to, split by commas; `*.example.org` for all below one.
         callback_secret: signs what is POSTed.
         callback_networks: private networks, like 10.1.0.0/16, that may be POSTed to all the same; split by commas.
@@ -115,6 +117,7 @@ class Settings(BaseModel):
     task_log_size: Annotated[int, Field(ge=1)] = 10 * 2**20
     task_log_backups: Annotated[int, Field(ge=0)] = 5
     publish_timeout: Seconds = 10.0
+    max_message_size: Annotated[int, Field(ge=1)] = MAX_MESSAGE_SIZE
     callback_hosts: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     callback_secret: SecretStr | None = None
     callback_networks: Annotated[tuple[IPvAnyNetwork, ...], _COMMAS] = ()

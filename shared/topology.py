@@ -29,6 +29,8 @@ CONSUMER_TIMEOUT = 30 * 60
 STOP_WITHIN = 120
 #: Seconds that the end itself may take: the last acknowledgements, the connection, the processes of the pool.
 STOP_SPARE = 10
+#: Bytes of a message's body. The broker refuses what is larger: files are passed by reference. RabbitMQ's own default.
+MAX_MESSAGE_SIZE = 16 * 2**20
 #: Celery's native delayed delivery counts seconds in this many bits, one exchange and one queue a bit.
 DELAY_BITS = 28
 #: The last of these chained exchanges delivers; the first, of the highest bit, is where a publisher begins.

@@ -22,6 +22,7 @@ from kombu.exceptions import KombuError
 
 from shared.app import App
 from shared.errors import Error
+from shared.publishing import PublishError
 
 #: Seconds for the way to one broker: TCP, TLS and each answer of the handshake.
 CONNECT_TIMEOUT = 0.8
@@ -128,8 +129,8 @@ class _Plain:
         try:
             attempt.begin_commit()
             _send(self._app, signature, task_id)
-        except OSError as error:
-            raise BrokerAway(f"the message cannot be written: {error.strerror}") from error
+        except PublishError as error:
+            raise BrokerAway(str(error)) from error
 
     def check(self, attempt: Attempt) -> None:
         pass

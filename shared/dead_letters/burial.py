@@ -8,7 +8,7 @@ from amqp.serialization import dumps
 from celery.utils.log import get_logger
 
 from shared.dead_letters.cause import HEADER, Cause, published_headers
-from shared.topology import DEAD_EXCHANGE
+from shared.topology import DEAD_EXCHANGE, MAX_MESSAGE_SIZE
 
 logger = get_logger(__name__)
 
@@ -20,8 +20,6 @@ TIMEOUT = 2.0
 REST = 10.0
 #: Bytes. All headers must fit into one frame, of which RabbitMQ makes 128 KiB; the rest is for the other properties.
 LARGEST_HEADERS = 120 * 1024
-#: Bytes. What is larger closes the channel (compose/rabbitmq/taskhouse.conf, max_message_size).
-LARGEST_BODY = 16 * 2**20
 
 #: Properties that do not outlive a message's death: RabbitMQ lets nobody publish in another user's name, and a dead
 #: letter that expires would be lost.
@@ -108,8 +106,8 @@ def _letter(message: Any, noted: dict[str, Any]) -> tuple[bytes, dict[str, Any]]
         raise ValueError(f"its headers would take {size} bytes, and a frame holds {LARGEST_HEADERS}")
     encoding = message.content_encoding
     body = message.body.encode(encoding or "utf-8") if isinstance(message.body, str) else message.body
-    if len(body) > LARGEST_BODY:
-        raise ValueError(f"unpacked it has {len(body)} bytes, and the broker takes {LARGEST_BODY}")
+    if len(body) > MAX_MESSAGE_SIZE:
+        raise ValueError(f"unpacked it has {len(body)} bytes, and the broker takes {MAX_MESSAGE_SIZE}")
     properties = {name: value for name, value in message.properties.items() if name not in _MORTAL}
     return body, {
         "headers": headers,

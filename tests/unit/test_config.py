@@ -33,6 +33,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "task_log_size": ("1000", 1000),
     "task_log_backups": ("0", 0),
     "publish_timeout": ("2.5", 2.5),
+    "max_message_size": ("1000", 1000),
     "callback_hosts": ("a.test, *.b.test", ("a.test", "*.b.test")),
     "callback_secret": ("hunter5", SecretStr("hunter5")),
     "callback_networks": ("10.1.0.0/16,::1/128", (IPv4Network("10.1.0.0/16"), IPv6Network("::1/128"))),

@@ -1,0 +1,86 @@
+"""Publishers of a real broker, and ways to it that can be made bad."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import _state
+from kombu import Connection
+
+from shared.app import App, create_app
+from shared.config import Settings
+from tests.publishing.between import Between
+from tests.servers import OwnBroker, OwnRedis
+
+#: Nobody may publish to the queue of the calculator here but the test that runs.
+QUEUE = "calculator"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has set does not reach a test."""
+    for name in list(os.environ):
+        if name.removesuffix("_FILE").lower() in Settings.model_fields or name.startswith("CELERY_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def way(broker: OwnBroker) -> Iterator[Between]:
+    """A way to the broker."""
+    between = Between(broker.address)
+    yield between
+    between.close()
+
+
+@pytest.fixture
+def make_app(broker: OwnBroker, redis_server: OwnRedis) -> Iterator[Callable[..., App]]:
+    """Makes publishers, the operator unless told otherwise; `brokers` are addresses, tried one after the other."""
+    made: list[App] = []
+    current, default, environment = _state._tls.current_app, _state.default_app, dict(os.environ)
+
+    def make(*brokers: str, user: str = "operator", **settings: Any) -> App:
+        known = Settings.load(broker.user(user, redis_server)).model_dump(exclude_unset=True)
+        if brokers:
+            known["broker_url"] = ";".join(f"amqp://{user}@{address}//" for address in brokers)
+        app = create_app(settings=Settings(**{**known, "publish_timeout": 2.0, **settings}))
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.close()
+    _state._tls.current_app = current
+    _state.set_default_app(default)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+class Arrived:
+    """What lies in a queue of the broker."""
+
+    def __init__(self, url: str, queue: str) -> None:
+        self.connection = Connection(url)
+        self.channel = self.connection.channel()
+        self.queue = queue
+        self.channel.queue_purge(queue)
+
+    def ids(self) -> list[str]:
+        """The ids of the tasks in it, which are taken out."""
+        found = []
+        while (message := self.channel.basic_get(self.queue, no_ack=True)) is not None:
+            found.append(message.headers["id"])
+        return found
+
+    def count(self) -> int:
+        """How many messages it holds."""
+        return int(self.channel.queue_declare(self.queue, passive=True).message_count)
+
+
+@pytest.fixture
+def arrived(broker: OwnBroker) -> Iterator[Arrived]:
+    """What lies in the calculator's queue, which is empty at first."""
+    seen = Arrived(broker.administrator(), QUEUE)
+    yield seen
+    seen.channel.queue_purge(QUEUE)
+    seen.connection.release()
