@@ -50,7 +50,7 @@ base-images: ## have every base image: what is there, else pulled, else built fr
 	@$(PYTHON) compose/base-images/build.py
 
 ##@ Work on it
-.PHONY: test lint topology lock screenshots
+.PHONY: test lint chaos topology lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
 	@$(VENV)/bin/pytest $(PYTEST)
 
@@ -59,6 +59,11 @@ lint: $(VENV)/ready ## style, types, who imports whom
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy shared services tests examples
 	@$(VENV)/bin/lint-imports --no-logo
+
+chaos: $(VENV)/ready ## break the cluster and count; CASE=kill-child plays one, SEED=42 as it was, SHORT=1 as in make test
+	@CHAOS_FORM=$(if $(SHORT),short,long) CHAOS_SEED=$(SEED) CHAOS_RECORD=tests/chaos/figures.json \
+	  $(VENV)/bin/pytest tests/chaos -s $(if $(CASE),-k "[$(CASE)]")
+	@$(VENV)/bin/python -m tests.chaos.table
 
 screenshots: $(VENV)/ready ## take the page's pictures for the README, with Chromium
 	@SCREENSHOTS=docs/images $(VENV)/bin/pytest -q tests/browser/test_screenshots.py

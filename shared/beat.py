@@ -1,11 +1,16 @@
 """The schedule in Redis, one beat at a time, with a sign of health."""
 
+import copy
 import time
+from collections.abc import Mapping
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
+from celery.schedules import schedule
 from redbeat import RedBeatScheduler
 
+from shared import ticks
 from shared.health import Health
 from shared.metrics.declared import READY, TICK
 from shared.metrics.exposition import Exposition
@@ -20,7 +25,8 @@ class Scheduler(RedBeatScheduler):
     """RedBeat's scheduler. On its status port it is alive, and ready, while it ticks or waits for the lock.
 
     Two beats may run: the lock lets one of them act, and the other takes over when the first has been silent for
-    `redbeat_lock_timeout`. Waiting is healthy.
+    `redbeat_lock_timeout`. Waiting is healthy. Should both act all the same, because Redis lost the lock, they give
+    each tick the same id.
     """
 
     def __init__(self, app: Any, **kwargs: Any) -> None:
@@ -42,6 +48,12 @@ class Scheduler(RedBeatScheduler):
         TICK.set(time.time())
         return super().tick(*args, **kwargs)
 
+    def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        """Publish the tick of `entry`, with the id that it has from any beat."""
+        entry = copy.copy(entry)
+        entry.options = keyed(entry.options, entry.name, entry.schedule, self.app.now())
+        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+
     def close(self) -> None:
         """As RedBeat's."""
         if self.status is not None and self._told is not None:
@@ -53,3 +65,10 @@ class Scheduler(RedBeatScheduler):
         if not self._ticks and self.lock is None:
             self._health.turn()
         return self._health.ready()
+
+
+def keyed(options: Mapping[str, Any], entry: str, when: schedule, now: datetime) -> dict[str, Any]:
+    """The options with which `entry` is published at `now`: its own, and ids for it and for what follows it."""
+    task_id = ticks.task_id(entry, when, now)
+    links = options.get("link")
+    return {**options, "task_id": task_id, **({"link": ticks.followers(links, task_id)} if links else {})}

@@ -26,7 +26,7 @@ class Connection(KombuConnection):
 
     def _init_params(self, *args: Any, **kwargs: Any) -> None:
         super()._init_params(*args, **kwargs)
-        if isinstance(self.ssl, dict):
+        if isinstance(self.ssl, dict) and "server_hostname" in self.ssl:
             self.ssl = {**self.ssl, "server_hostname": self.hostname}
 
 
@@ -37,14 +37,17 @@ class AMQP(CeleryAMQP):
 
 
 def broker_options(settings: Settings) -> dict[str, Any] | None:
-    """What py-amqp takes; None where the broker's URL asks for no TLS.
+    """What py-amqp takes, or redis-py where Redis is the broker; None where the broker's URL asks for no TLS.
 
     Raises:
         ConfigError: the CA's file cannot be used.
     """
-    if urlsplit(settings.broker_url or "").scheme != "amqps":
+    scheme = urlsplit(settings.broker_url or "").scheme
+    if scheme not in ("amqps", "rediss"):
         return None
     ca = _ca(settings)
+    if scheme == "rediss":
+        return _of_redis(ca)
     return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, **({"ca_certs": str(ca)} if ca else {})}
 
 
@@ -56,7 +59,10 @@ def redis_options(settings: Settings) -> dict[str, Any]:
     """
     if urlsplit(settings.redis_url or "").scheme != "rediss":
         return {}
-    ca = _ca(settings)
+    return _of_redis(_ca(settings))
+
+
+def _of_redis(ca: Path | None) -> dict[str, Any]:
     return {
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,

@@ -41,7 +41,8 @@ def _why_no_docker() -> str | None:
     return None
 
 
-def _needs_docker() -> None:
+def needs_docker() -> None:
+    """Skip without a usable Docker, or fail where CI=true."""
     reason = _why_no_docker()
     if reason is not None:
         _missing(f"container tests need Docker: {reason}")
@@ -53,7 +54,8 @@ def _missing(message: str) -> None:
     pytest.skip(message)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """As many ports of 127.0.0.1 where nobody listens just now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -67,11 +69,11 @@ def _free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     """The shipped compose file under a name, ports and volumes of its own, with the stand-in for GitHub."""
-    _needs_docker()
+    needs_docker()
     reports = tmp_path_factory.mktemp("reports")
     token = tmp_path_factory.mktemp("secrets") / "token"
     token.write_text(GITHUB_TOKEN)
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     files = ["compose.yaml"]
     data = find_ranking()
     if data is not None:
@@ -169,7 +171,7 @@ def redis(redis_server: OwnRedis) -> OwnRedis:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
     """Started once; a laptop without Docker skips what needs it."""
-    _needs_docker()
+    needs_docker()
     secrets = tmp_path_factory.mktemp("secrets")
     setup.prepare(secrets)
     # Its helper that removes what is left is an image more; the block below removes the container.
