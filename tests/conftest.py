@@ -106,9 +106,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
 @pytest.fixture(scope="session")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     """The cluster of compose/cluster.yaml with compose/tls.yaml, and the calculator and Flower for clients."""
-    _needs_docker()
+    needs_docker()
     reports = tmp_path_factory.mktemp("reports")
-    ports = dict(zip((*PORTS, *MORE_PORTS), _free_ports(len(PORTS) + len(MORE_PORTS)), strict=True))
+    ports = dict(zip((*PORTS, *MORE_PORTS), free_ports(len(PORTS) + len(MORE_PORTS)), strict=True))
     environ = {
         **os.environ,
         "COMPOSE_FILE": "compose.yaml:compose/cluster.yaml:compose/tls.yaml",

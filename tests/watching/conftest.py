@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared.config import Settings
-from tests.mail.conftest import broker, redis, redis_server
 from tests.servers import OwnBroker, OwnRedis
 from tests.watching.house import House
-
-__all__ = ["broker", "redis", "redis_server"]
 
 
 @pytest.fixture(autouse=True)
