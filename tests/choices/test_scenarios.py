@@ -87,6 +87,9 @@ def test_the_choice_is_in_force(place: House) -> None:
     module = modules.get(place.choice.pool, f"celery.concurrency.{place.choice.pool}")
     assert {one["pool"]["implementation"].partition(":")[0] for one in stats.values()} == {module}
     assert len(stats) == len(place.workers)
+    if place.choice.pool == "threads":
+        # Which cannot grow: the larger number at once, though the command says --autoscale.
+        assert {one["pool"]["max-concurrency"] for one in stats.values()} == {2}
 
 
 def test_a_report_is_made(place: House) -> None:
