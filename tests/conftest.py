@@ -24,7 +24,7 @@ from tests.waiting import eventually
 PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
 #: Those that compose/cluster.yaml and compose/tls.yaml add.
 MORE_PORTS = (
-    *(f"RABBITMQ_{what}_{kind}PORT" for what in (2, 3) for kind in ("", "MANAGEMENT_")),
+    *(f"RABBITMQ_{number}_{kind}PORT" for number in (2, 3) for kind in ("", "MANAGEMENT_")),
     "RABBITMQ_TLS_PORT",
     "RABBITMQ_MANAGEMENT_TLS_PORT",
 )

@@ -51,22 +51,15 @@ def test_what_is_rotated_is_made_anew_and_nothing_else_is(
     monkeypatch.setenv("TLS", "true")
     assert setup.main([str(tmp_path)]) == 0
     secret = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    mine = {
-        path
-        for path in secret
-        if path.name.endswith("_password") or path.parent.name == "people" or path.name.startswith("server.")
-    }
+    passwords = {path for path in secret if path.name.endswith("_password") or path.parent.name == "people"}
+    servers = {path for path in secret if path.name.startswith("server.")}
 
     # When one owner's are rotated
     assert setup.main([str(tmp_path), "--rotate", name]) == 0
 
     # Then these are others
-    changed = {path for path in mine if path.read_bytes() != secret[path]}
-    assert changed == {
-        path
-        for path in mine
-        if path.parent.name == name or (name == "certificates" and path.name.startswith("server."))
-    }
+    changed = {path for path in passwords | servers if path.read_bytes() != secret[path]}
+    assert changed == (servers if name == "certificates" else {path for path in passwords if path.parent.name == name})
     assert changed
     # And the authority, by which clients verify, is the same
     authority = tmp_path / "authority" / "ca.pem"
