@@ -19,6 +19,7 @@ from typing import Any
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
 
 from shared.app import app
+from shared.publishing import NotSent, Rejected
 from shared.results.redis import RedisBackend
 
 #: A process that is told so by this file stops after the publish in hand.
@@ -67,23 +68,10 @@ class Order:
 
 
 def outcome(error: Exception | None) -> str:
-    """What the publisher knows now: the broker has it, the broker has not, or neither can be said."""
+    """What the publisher knows now: the broker has it, the broker has it not and will not get it, or neither."""
     if error is None:
         return "confirmed"
-    # The broker's own refusal of a message, or an error before anything was sent.
-    return "failed" if _refused(error) else "unknown"
-
-
-def _refused(error: Exception) -> bool:
-    import amqp
-    from kombu.exceptions import EncodeError
-
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, EncodeError | amqp.PreconditionFailed | amqp.AccessRefused):
-            return True
-        chain = chain.__cause__ or chain.__context__
-    return False
+    return "failed" if isinstance(error, NotSent | Rejected) else "unknown"
 
 
 def main(order: Order) -> None:

@@ -30,7 +30,7 @@ def attempts(own: str, others: Collection[str], calls: Collection[str]) -> dict[
     for other in others:
         tried |= {
             f"take from {other}": methodcaller("basic_get", other),
-            f"consume {other}": methodcaller("basic_consume", other),
+            f"consume {other}": methodcaller("basic_consume", other, callback=id),
             f"empty {other}": methodcaller("queue_purge", other),
             f"delete {other}": methodcaller("queue_delete", other),
             f"read the dead letters of {other}": methodcaller("basic_get", f"{other}.dead"),
