@@ -1,5 +1,6 @@
 """One small HTTP port for whoever watches a process: is it alive, can it take work, what has it done."""
 
+import logging
 import socket
 import threading
 import time
@@ -10,6 +11,8 @@ from socketserver import TCPServer
 from typing import Any, NamedTuple
 
 from shared.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that a client may take to ask; one that says nothing holds a thread for no longer.
 CLIENT_TIMEOUT = 5.0
@@ -86,7 +89,11 @@ class _Server(ThreadingHTTPServer):
     def service_actions(self) -> None:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + TIDY
-            self._now_and_then()
+            try:
+                self._now_and_then()
+            except Exception:
+                # Whoever asks for health must still have an answer.
+                logger.exception("What the status port does now and then has failed")
 
     def server_bind(self) -> None:
         # http.server's own asks the DNS for the name of this machine, and waits where there is none.
@@ -97,6 +104,14 @@ class _Server(ThreadingHTTPServer):
         pass
 
 
+def _safely(find: Callable[[], Answer]) -> Answer:
+    try:
+        return find()
+    except Exception:
+        logger.exception("The status port has no answer")
+        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "there is no answer: see the log\n")
+
+
 def _handler(routes: Mapping[str, Callable[[], Answer]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = CLIENT_TIMEOUT
@@ -105,7 +120,7 @@ def _handler(routes: Mapping[str, Callable[[], Answer]]) -> type[BaseHTTPRequest
 
         def do_GET(self) -> None:
             find = routes.get(self.path.partition("?")[0])
-            answer = find() if find else Answer(HTTPStatus.NOT_FOUND, f"there is {', '.join(routes)}\n")
+            answer = _safely(find) if find else Answer(HTTPStatus.NOT_FOUND, f"there is {', '.join(routes)}\n")
             body = answer.body.encode() if isinstance(answer.body, str) else answer.body
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)

@@ -55,9 +55,12 @@ class Exposition:
 
     def close(self) -> None:
         """Count no more."""
+        from prometheus_client import values
+
         for metric in METRICS:
             metric.bind(None)
         if self._files is not None:
+            values.ValueClass = values.MutexValue
             self._files.remove()
 
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.queue_age import QueueAge
@@ -11,6 +11,7 @@ from shared.queue_age import QueueAge
 INTERVAL = 10.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), max_size=60))
 def test_the_age_is_right_to_one_look(steps: list[tuple[int, int]]) -> None:
     # Given a queue where, between two looks, some messages come in the middle, and some are taken

@@ -46,7 +46,7 @@ def play(house: House, folder: Path, tasks: int, **how: Any) -> None:
         "succeeded": sum(number % 50 != 0 for number in numbers),
         "followed": sum(number % 13 == 0 and number % 50 != 0 for number in numbers),
     }
-    eventually(lambda: told(folder) == expected, patience=90)
+    eventually(lambda: told(folder) == expected, patience=240)
     followed = expected.pop("followed")
     eventually(lambda: outcomes(house, "follow") == {"succeeded": followed})
     eventually(lambda: outcomes(house, "chance") == expected)
