@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from celery.result import denied_join_result
 from redis.exceptions import ConnectionError, TimeoutError
 
 from shared.outbox.entry import thaw
@@ -124,9 +123,7 @@ class Relay:
 
     def _publish(self, row: Claimed) -> None:
         try:
-            # Nobody waits here for a result: without this, publishing would need the result store too.
-            with denied_join_result():
-                thaw(row.signature, self.app).apply_async()
+            thaw(row.signature, self.app).apply_async()
         except TooLarge as error:
             self._failed(row, error, final=True)
         except (NotSent, ConnectionError, TimeoutError) as error:

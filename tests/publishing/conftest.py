@@ -47,7 +47,7 @@ def make_app(broker: OwnBroker, redis_server: OwnRedis) -> Iterator[Callable[...
         known = Settings.load(broker.user(user, redis_server)).model_dump(exclude_unset=True)
         if brokers:
             known["broker_url"] = ";".join(f"amqp://{user}@{address}//" for address in brokers)
-        app = create_app(settings=Settings(**{**known, "publish_timeout": 2.0, **settings}))
+        app = create_app(settings=Settings(**{**known, "publish_timeout": 8.0, **settings}))
         made.append(app)
         return app
 

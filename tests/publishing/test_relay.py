@@ -69,7 +69,8 @@ def start_relays(broker: OwnBroker, redis_server: OwnRedis, database: Database) 
 
     def start(address: str | None = None) -> Relays:
         environ = {**os.environ, **broker.user("operator", redis_server)}
-        environ |= {"OUTBOX_URL": database.url, "PUBLISH_TIMEOUT": "2"}
+        # An attempt may take half of it, and is repeated after that: on a machine that has much to do, too.
+        environ |= {"OUTBOX_URL": database.url, "PUBLISH_TIMEOUT": "30"}
         if address is not None:
             environ["BROKER_URL"] = f"amqp://operator@{address}//"
         made.append(Relays(environ))
@@ -146,10 +147,12 @@ def test_a_relay_that_dies_before_it_could_say_so_loses_nothing(
     # Given a relay that is killed between the broker's confirmation and its own mark
     ids = order(database, 5)
     relays = start_relays()
-    killed = relays.start("--lease", "6", script=KILLED)
+    killed = relays.start(script=KILLED)
     assert killed.wait(60) == -signal.SIGKILL
     assert database.waiting() == ids[2:]
     # When its claim is over, another one publishes the rest
+    assert relays.command("relay", "--once").returncode == 0 and database.waiting() == ids[2:]
+    database.query("UPDATE taskhouse_outbox SET claimed_until = 1")
     relays.start("--interval", "0.2")
     eventually(lambda: database.waiting() == [])
     # Then all have arrived, in their order, and the one in question twice under its one id
@@ -163,7 +166,7 @@ def test_relays_side_by_side_publish_each_row_once(
     relays = start_relays()
     both = [relays.start("--batch", "7"), relays.start("--batch", "5")]
     ids = [one for _ in range(60) for one in order(database, 5)]
-    eventually(lambda: database.waiting() == [])
+    eventually(lambda: database.waiting() == [], patience=120)
     # When they are told to stop, then they end well
     for one in both:
         one.send_signal(signal.SIGTERM)
@@ -191,15 +194,17 @@ def test_sigterm_finishes_the_batch(
 def test_a_broker_that_was_away_gets_what_was_committed_meanwhile(
     database: Database, start_relays: Callable[..., Relays], broker: OwnBroker, arrived: Arrived
 ) -> None:
-    # Given a relay without a broker
+    # Given a broker that is away
     address = refused_port()
     relays = start_relays(address)
-    relays.start("--interval", "0.2")
+    relays.environ["PUBLISH_TIMEOUT"] = "2"
     # When something commits, nothing is lost and no row is to blame
     ids = order(database, 3)
     once = relays.command("relay", "--once")
     assert once.returncode == 3 and "cannot be reached" in once.stderr
-    # And when the broker is back, it is published
+    assert database.query("SELECT MAX(attempts) FROM taskhouse_outbox") == [(0,)]
+    # And when the broker is back, the relay that waited for it publishes
+    relays.start("--interval", "0.2")
     back = Between(broker.address, port=int(address.rpartition(":")[2]))
     eventually(lambda: database.waiting() == [])
     assert set(arrived.ids()) == set(ids)
@@ -216,3 +221,19 @@ def test_a_commit_wakes_the_relay(database: Database, start_relays: Callable[...
     order(database)
     eventually(lambda: database.waiting() == [], patience=10)
     assert arrived.count() == 2
+
+
+def test_a_relay_needs_no_result_store(
+    database: Database, start_relays: Callable[..., Relays], broker: OwnBroker, arrived: Arrived
+) -> None:
+    # Given a task that keeps its result, and a result store that is away
+    connection = database.connect()
+    with connection:
+        identity = outbox.add(connection, calculator.add(1, 2))
+    connection.close()
+    relays = start_relays()
+    relays.environ["REDIS_URL"] = f"redis://{refused_port()}/0"
+    # Then it is published all the same
+    done = relays.command("relay", "--once")
+    assert done.returncode == 0, done.stderr
+    assert arrived.ids() == [identity]
