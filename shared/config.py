@@ -174,6 +174,8 @@ class Settings(BaseModel):
         if (self.broker_url is None) != (self.redis_url is None):
             given, missing = ("BROKER_URL", "REDIS_URL") if self.broker_url else ("REDIS_URL", "BROKER_URL")
             raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
+        if self.broker_failover and not self.broker_url:
+            raise ValueError("BROKER_FAILOVER is set but BROKER_URL is not: set both, or neither")
         brokers = (self.broker_url or "").split(";")
         if (len(brokers) > 1 or self.broker_failover) and not all(
             one.startswith(("amqp", "pyamqp")) for one in brokers
@@ -184,8 +186,6 @@ class Settings(BaseModel):
                 f"BROKER_VISIBILITY_TIMEOUT must be at least {SHORTEST_VISIBILITY} s, more than any task's hard limit: "
                 "else a task that is running is given to another worker too"
             )
-        if self.broker_failover and not self.broker_url:
-            raise ValueError("BROKER_FAILOVER is set but BROKER_URL is not: set both, or neither")
         if self.tls_ca_file and not any(url.startswith(("amqps:", "rediss:", "https:")) for url in self._urls()):
             raise ValueError("TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL rediss://")
         if len({urlsplit(url).scheme for url in brokers}) > 1:

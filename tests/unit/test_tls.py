@@ -80,5 +80,7 @@ def test_one_file_gives_every_client_encrypted_urls_and_the_authority() -> None:
         assert environment["BROKER_URL"] == f"amqps://{user}@rabbitmq:5671//"
         assert environment["REDIS_URL"] == f"rediss://{user}@${{REDIS_PRIMARY:-redis}}:6379/0"
         assert environment["TLS_CA_FILE"] == "/run/secrets/ca.pem"
+    exporter = services["exporter"]["environment"]
+    assert exporter == {"BROKER_API_URL": "https://exporter@rabbitmq:15671", "TLS_CA_FILE": "/run/secrets/ca.pem"}
     # And names no node that only a cluster has
-    assert services.keys() == clients().keys() | {"setup", "rabbitmq", "redis"}
+    assert services.keys() == clients().keys() | {"setup", "rabbitmq", "redis", "exporter"}
