@@ -17,7 +17,7 @@ from celery.schedules import crontab
 from kombu import Exchange, Queue, binding
 from kombu.exceptions import LimitExceeded
 
-from shared import scope, task_logs
+from shared import keys, scope, task_logs, tls
 from shared.config import Settings
 from shared.dead_letters.cause import FIRST_PUBLISHED
 from shared.embedded import transport
@@ -57,6 +57,7 @@ class App(Celery):
         spec: the service whose worker this is; None for a publisher.
     """
 
+    amqp_cls = "shared.tls:AMQP"
     events_cls = Events
     control_cls = "shared.control:Control"
     settings: Settings
@@ -151,6 +152,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         settings = settings or Settings.load()
         validate()
         spec = service(name) if name else None
+        servers = _embedded(settings) if settings.embedded else _cluster(settings)
     except Error as error:
         if "celery.bin.celery" not in sys.modules:
             raise
@@ -170,7 +172,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
     # Celery's own tasks become dead letters with a cause too.
     app.Task.Request = "shared.worker_request:Request"
     app.conf.update(_common(settings, spec))
-    app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
+    app.conf.update(servers)
     if spec is None and not settings.embedded:
         app.conf.update(_beat(settings))
     if not settings.embedded:
@@ -303,6 +305,7 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "broker_url": broker,
         "broker_read_url": broker,
         "broker_write_url": broker,
+        "broker_use_ssl": tls.broker_options(settings),
         "broker_heartbeat": 30,
         # Without confirms a message that the broker refuses disappears in silence.
         "broker_transport_options": {"confirm_publish": True, "confirm_timeout": settings.publish_timeout},
@@ -315,6 +318,7 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "event_queue_exclusive": True,
         "event_queue_durable": False,
         "result_backend": f"shared.results.redis:RedisBackend+{redis}",
+        "redis_backend_use_ssl": tls.redis_options(settings) or None,
         "redis_socket_connect_timeout": 3.0,
         "redis_socket_timeout": 10.0,
         "redis_backend_health_check_interval": 30,
@@ -328,7 +332,10 @@ def _beat(settings: Settings) -> dict[str, Any]:
     # Not in a worker: Celery shows Flower a worker's settings, and does not know that this one holds a password.
     return {
         "beat_scheduler": "shared.beat.Scheduler",
+        "redbeat_key_prefix": keys.SCHEDULE,
         "redbeat_redis_url": settings.redis_location(),
+        # Else RedBeat takes over the broker's.
+        "redbeat_redis_use_ssl": tls.redis_options(settings) or None,
         # Else RedBeat takes over the broker's options.
         "redbeat_redis_options": {"socket_connect_timeout": 3.0, "socket_timeout": 10.0, "retry_period": 60},
         "beat_max_loop_interval": 10,

@@ -72,6 +72,8 @@ class Settings(BaseModel):
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
         redis_url: results, locks and counters.
         redis_password: of the user that `redis_url` names, where the URL does not hold it.
+        tls_ca_file: certificate, in PEM form, of who signed those of the broker and of Redis; None for whom the machine
+            trusts. It is needed where `broker_url` is amqps:// or `redis_url` is rediss://.
         reports_url: where reports are kept: a folder, or any fsspec URL.
         local_dir: what the embedded mode writes: messages, results and, unless `reports_url` says otherwise, reports.
         github_api_url: GitHub's REST API, or what stands in for it.
@@ -106,6 +108,7 @@ class Settings(BaseModel):
     broker_password: SecretStr | None = None
     redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(default=None, repr=False)
     redis_password: SecretStr | None = None
+    tls_ca_file: Path | None = None
     reports_url: str = Field(default="", repr=False)
     local_dir: Path = Path(".local")
     github_api_url: Annotated[str, _url("https", "http")] = "https://api.github.com"
@@ -138,9 +141,16 @@ class Settings(BaseModel):
             raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
         if self.broker_failover and not self.broker_url:
             raise ValueError("BROKER_FAILOVER is set but BROKER_URL is not: set both, or neither")
+        if self.tls_ca_file and not any(url.startswith(("amqps:", "rediss:")) for url in self._urls()):
+            raise ValueError("TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL rediss://")
+        if len({urlsplit(url).scheme for url in (self.broker_url or "").split(";")}) > 1:
+            raise ValueError("BROKER_URL has parts with and without TLS: give all the same scheme")
         if self.mail_lease <= self.smtp_timeout:
             raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self
+
+    def _urls(self) -> tuple[str, str]:
+        return self.broker_url or "", self.redis_url or ""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Self:

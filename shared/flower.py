@@ -6,11 +6,12 @@ from typing import Any
 from flower.utils.broker import RabbitMQ
 
 
-def ask_any(apis: Sequence[str]) -> None:
+def ask_any(apis: Sequence[str], ca_file: str | None = None) -> None:
     """Let Flower ask the next of these management APIs when one gives no queues; it knows one by itself.
 
     Args:
         apis: URLs with user and password.
+        ca_file: of who signed the nodes' certificates; None for those that the machine trusts.
     """
     ask_one, order = RabbitMQ.queues, list(apis)
 
@@ -25,3 +26,5 @@ def ask_any(apis: Sequence[str]) -> None:
         return []
 
     RabbitMQ.queues = queues
+    # Flower takes the options of another broker's client for its own.
+    RabbitMQ._tls_kwargs = lambda _: {"validate_cert": True, "ca_certs": ca_file}

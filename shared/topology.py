@@ -44,7 +44,7 @@ REDIS_NODES = ("redis", "redis-replica")
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
     "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq "
-    "redis replication setup shared tasks unrouted".split()
+    "health redbeat redis replication setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -91,6 +91,7 @@ class ServiceSpec:
         secrets: settings that are secret: the user gives a file, in the variable `<NAME>_FILE`.
         schedules: what beat publishes for it.
         local: what the local cluster gives a setting that the user leaves out.
+        scans_keys: whether it looks for its own keys in Redis by their names (SCAN), and so may see others' names too.
     """
 
     name: str
@@ -107,6 +108,7 @@ class ServiceSpec:
     secrets: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     local: Mapping[str, str] = field(default_factory=dict)
+    scans_keys: bool = False
 
     @property
     def binding_keys(self) -> tuple[str, ...]:
@@ -185,6 +187,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         secrets=("SMTP_PASSWORD",),
         schedules=(Schedule("mailer.send_digest", "0 * * * *", {"window": "1h"}, expires=3600),),
         local={"SMTP_URL": "smtp://mailcatcher:1025"},
+        # Mail that was parked for review is found by the beginning of its key.
+        scans_keys=True,
     ),
     ServiceSpec(
         name="calculator",

@@ -12,6 +12,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from shared import setup
+from shared.topology import BROKER_NODES, REDIS_NODES
 from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
 from tests.e2e.stand_in import StandIn
 from tests.servers import OwnBroker, OwnRedis
@@ -21,6 +22,14 @@ from tests.waiting import eventually
 
 #: The variables of the compose files that name a published port.
 PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
+#: Those that compose/cluster.yaml and compose/tls.yaml add.
+MORE_PORTS = (
+    *(f"RABBITMQ_{number}_{kind}PORT" for number in (2, 3) for kind in ("", "MANAGEMENT_")),
+    "RABBITMQ_TLS_PORT",
+    "RABBITMQ_MANAGEMENT_TLS_PORT",
+)
+#: Who speaks to the servers in that cluster: a worker, and Flower.
+CLIENTS = ("calculator", "flower")
 
 
 def _why_no_docker() -> str | None:
@@ -92,6 +101,31 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
             yield ComposeHouse(StandIn(f"http://127.0.0.1:{ports['GITHUB_PORT']}"), reports, ports)
     finally:
         patch.undo()
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
+    """The cluster of compose/cluster.yaml with compose/tls.yaml, and the calculator and Flower for clients."""
+    needs_docker()
+    reports = tmp_path_factory.mktemp("reports")
+    ports = dict(zip((*PORTS, *MORE_PORTS), free_ports(len(PORTS) + len(MORE_PORTS)), strict=True))
+    environ = {
+        **os.environ,
+        "COMPOSE_FILE": "compose.yaml:compose/cluster.yaml:compose/tls.yaml",
+        "COMPOSE_PROFILES": "",
+        "COMPOSE_PROJECT_NAME": f"taskhouse-three-{os.getpid()}",
+        "TAG": os.environ.get("TEST_TAG", "test"),
+        "REPORTS_DIR": str(reports),
+        **{name: str(port) for name, port in ports.items()},
+    }
+    house = ComposeHouse(StandIn("http://127.0.0.1:1"), reports, ports, environ)
+    try:
+        done = house.compose("up", "-d", "--wait", "--build", *BROKER_NODES, *REDIS_NODES, *CLIENTS, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert house.compose("--profile", "tools", "build", "--quiet", "cli", timeout=600).returncode == 0
+        yield house
+    finally:
+        house.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from shared import messages
+from shared import keys, messages
 from shared.dead_letters.cause import REPLAYS, Reason
 from shared.dead_letters.letter import DeadLetter
 from shared.errors import Error
@@ -22,7 +22,7 @@ from shared.topology import EVERYONE, SERVICES, TASKS_EXCHANGE, UNROUTED_QUEUE
 
 #: Seconds that a record is kept, 30 days: so long a replay that broke off can be taken up again.
 RECORD_EXPIRES = 30 * 24 * 3600
-_PREFIX = "dead-letter:replay:"
+_PREFIX = f"{keys.DEAD_LETTERS}replay:"
 _BEGUN, _PUBLISHED = "begun", "published"
 
 #: A new message's life begins anew.

@@ -56,7 +56,7 @@ def render(services: Iterable[ServiceSpec] = SERVICES) -> str:
     document = {
         "services": {
             "setup": {
-                "environment": {"BROKER_NODES": ",".join(BROKER_NODES), "REDIS_PRIMARY": PRIMARY},
+                "environment": {**_members(), "REDIS_PRIMARY": PRIMARY},
                 "volumes": [f"secrets-{replica}:/secrets/{replica}"],
             },
             first: {"extends": _server("member"), "environment": _members()},
@@ -92,7 +92,7 @@ def _server(service: str) -> dict[str, str]:
 
 
 def _members() -> dict[str, str]:
-    return {"MEMBERS": str(len(BROKER_NODES))}
+    return {"BROKER_NODES": ",".join(BROKER_NODES)}
 
 
 def _node(name: str, number: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.render import broker, cluster, compose, definitions
+from shared.render import broker, cluster, compose, definitions, tls
 
 #: The first line of a file whose form has comments. JSON has none: there the folder's README says it.
 HEADER = "# Generated from shared/topology.py by `celery -A shared.app topology render`; changes here are lost.\n"
@@ -30,6 +30,7 @@ class RenderedFile:
 FILES = (
     RenderedFile(Path("compose/workers.yaml"), compose.render),
     RenderedFile(Path("compose/cluster.yaml"), cluster.render),
+    RenderedFile(Path("compose/tls.yaml"), tls.render),
     RenderedFile(Path("compose/rabbitmq/cluster.conf"), cluster.configuration),
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
     RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),

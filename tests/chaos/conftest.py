@@ -55,7 +55,7 @@ def theatre(request: pytest.FixtureRequest) -> Iterator[Theatre]:
 
 
 @pytest.fixture(scope="module")
-def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
     """A cluster of its own, as small as its cases allow, with compose/cluster.yaml."""
     needs_docker()
     ports = dict(zip(NODE_PORTS, free_ports(len(NODE_PORTS)), strict=True))

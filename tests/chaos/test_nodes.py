@@ -16,10 +16,10 @@ pytestmark = pytest.mark.containers
 
 @pytest.mark.parametrize("case", played(NODES, ASKED), ids=lambda case: case.name)
 def test_nothing_is_lost(
-    case: Case, three_nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
+    case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
 ) -> None:
     # Given three nodes, when that is done to them
-    verdict = play(case, three_nodes, chance, tmp_path, record)
+    verdict = play(case, nodes, chance, tmp_path, record)
 
     # Then the oracle has nothing to say
     assert verdict.passed, verdict.complaints
@@ -27,10 +27,10 @@ def test_nothing_is_lost(
 
 @pytest.mark.parametrize("case", controls(NODES, ASKED), ids=lambda case: case.name)
 def test_the_oracle_sees_it_fail(
-    case: Case, three_nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
+    case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
 ) -> None:
     # Given three nodes and no guard, when the same is done to them
-    verdict = play(case, three_nodes, chance, tmp_path, record, without=case.control.without)
+    verdict = play(case, nodes, chance, tmp_path, record, without=case.control.without)
 
     # Then the oracle sees it
     assert case.control.sees in verdict.kinds(), verdict

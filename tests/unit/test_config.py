@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "broker_password": ("hunter2", SecretStr("hunter2")),
     "redis_url": ("rediss://a@redis:6380/1", "rediss://a@redis:6380/1"),
     "redis_password": ("hunter3", SecretStr("hunter3")),
+    "tls_ca_file": ("/etc/ssl/ca.pem", Path("/etc/ssl/ca.pem")),
     "reports_url": ("s3://bucket/reports", "s3://bucket/reports"),
     "local_dir": ("/var/local/taskhouse", Path("/var/local/taskhouse")),
     "github_api_url": ("http://github.test:8080/api", "http://github.test:8080/api"),
@@ -55,6 +56,8 @@ def environ_for(field: str) -> dict[str, str]:
         return {name: value for name, value in BROKER_AND_REDIS.items() if name != field.upper()}
     if field == "broker_failover":
         return BROKER_AND_REDIS
+    if field == "tls_ca_file":
+        return {**BROKER_AND_REDIS, "BROKER_URL": "amqps://reporter@rabbitmq//"}
     return {}
 
 
@@ -226,6 +229,16 @@ def test_a_further_host_has_all_else_of_the_url() -> None:
 def test_a_further_host_may_be_reached_without_user_and_port() -> None:
     settings = Settings.load({"BROKER_URL": "amqp://one", "BROKER_FAILOVER": "two", "REDIS_URL": "redis://r"})
     assert settings.broker_urls() == "amqp://one;amqp://two"
+
+
+def test_an_authority_for_no_encrypted_connection_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL redis"):
+        Settings.load({**BROKER_AND_REDIS, "TLS_CA_FILE": "/etc/ssl/ca.pem"})
+
+
+def test_a_broker_is_reached_with_tls_or_without() -> None:
+    with pytest.raises(ConfigError, match="BROKER_URL has parts with and without TLS"):
+        Settings.load({**BROKER_AND_REDIS, "BROKER_URL": "amqps://one;amqp://two"})
 
 
 def test_further_hosts_of_no_broker_are_a_mistake() -> None:

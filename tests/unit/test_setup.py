@@ -43,6 +43,29 @@ def test_a_later_start_keeps_them_and_adds_what_is_missing(tmp_path: Path) -> No
     assert added.read_text()
 
 
+@pytest.mark.parametrize("name", ["reporter", "flower", "people", "certificates"])
+def test_what_is_rotated_is_made_anew_and_nothing_else_is(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a house with passwords and certificates
+    monkeypatch.setenv("TLS", "true")
+    assert setup.main([str(tmp_path)]) == 0
+    secret = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    passwords = {path for path in secret if path.name.endswith("_password") or path.parent.name == "people"}
+    servers = {path for path in secret if path.name.startswith("server.")}
+
+    # When one owner's are rotated
+    assert setup.main([str(tmp_path), "--rotate", name]) == 0
+
+    # Then these are others
+    changed = {path for path in passwords | servers if path.read_bytes() != secret[path]}
+    assert changed == (servers if name == "certificates" else {path for path in passwords if path.parent.name == name})
+    assert changed
+    # And the authority, by which clients verify, is the same
+    authority = tmp_path / "authority" / "ca.pem"
+    assert authority.read_bytes() == secret[authority]
+
+
 def test_the_servers_are_given_hashes_only(tmp_path: Path) -> None:
     # When a house is prepared
     setup.prepare(tmp_path)
