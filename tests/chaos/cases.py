@@ -14,13 +14,11 @@ class Control:
     Attributes:
         without: the guards, split by commas.
         sees: the kind of complaint that the oracle must make.
-        short: whether `make test` plays it too.
         scale: how large it is; None as the short form.
     """
 
     without: str
     sees: str
-    short: bool = False
     scale: Scale | None = None
 
 
@@ -37,6 +35,8 @@ class Case:
         control: how it can fail.
         services: whose workers run the tasks that are counted.
         heartbeat: seconds between two heartbeats of workers, in the short form; None as in the product.
+        in_tests: whether `make test` plays it.
+        control_in_tests: whether `make test` plays its control.
     """
 
     name: str
@@ -48,6 +48,8 @@ class Case:
     control: Control
     services: tuple[str, ...] = ("calculator",)
     heartbeat: int | None = None
+    in_tests: bool = False
+    control_in_tests: bool = False
 
 
 CASES: tuple[Case, ...] = (
@@ -56,35 +58,39 @@ CASES: tuple[Case, ...] = (
         injection="`kill -9` of a pool child in the middle of its task",
         passes="≤ 1 effect a key, no innocent dead letters",
         act=kills.pool_child,
-        short=Scale(tasks=40, times=3, work=(0.3, 1.0), bound=90),
+        short=Scale(tasks=40, times=3, work=(0.3, 1.0), bound=300),
         long=Scale(tasks=400, times=20, work=(0.3, 2.0), bound=900),
-        control=Control("late_ack", sees="lost", short=True),
+        control=Control("late_ack", sees="lost"),
+        in_tests=True,
+        control_in_tests=True,
     ),
     Case(
         name="kill-container",
         injection="`kill -9` of the whole container",
         passes="≤ 1 effect a key, no innocent dead letters",
         act=kills.whole_container,
-        short=Scale(tasks=60, times=2, work=(0.3, 1.0), bound=120),
+        short=Scale(tasks=60, times=2, work=(0.3, 1.0), bound=300),
         long=Scale(tasks=1000, times=20, work=(0.3, 2.0), bound=1200),
         control=Control("late_ack", sees="lost"),
+        in_tests=True,
     ),
     Case(
         name="cut-off",
         injection="worker cut from the broker by DROP",
         passes="consumes again within 2 × heartbeat + 30 s",
         act=network.cut_off,
-        short=Scale(tasks=40, down=15, work=(0.3, 1.0), bound=120),
+        short=Scale(tasks=40, down=15, work=(0.3, 1.0), bound=300),
         long=Scale(tasks=300, down=180, work=(0.3, 2.0), bound=600),
         control=Control("effect_key", sees="twice"),
         heartbeat=5,
+        in_tests=True,
     ),
     Case(
         name="lossy-line",
         injection="5 % loss and 100 ms between worker and broker, then the container is killed",
         passes="consumes on",
         act=network.lossy,
-        short=Scale(tasks=140, down=4, work=(0.3, 1.0), bound=150),
+        short=Scale(tasks=140, down=4, work=(0.3, 1.0), bound=300),
         long=Scale(tasks=400, down=60, work=(0.3, 2.0), bound=900),
         control=Control("late_ack", sees="lost"),
     ),
@@ -93,7 +99,7 @@ CASES: tuple[Case, ...] = (
         injection="Redis stopped and started",
         passes="publishing unaffected; a chord's body runs once, or its caller gets an error",
         act=redis.restarted,
-        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=150),
+        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=300),
         long=Scale(tasks=1200, times=20, down=10, work=(0.1, 0.3), rate=20, bound=600),
         control=Control("no_subscription", sees="publishing"),
     ),
@@ -102,16 +108,17 @@ CASES: tuple[Case, ...] = (
         injection="Redis paused",
         passes="publishing unaffected; a chord's body runs once, or its caller gets an error",
         act=redis.paused,
-        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=150),
+        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=300),
         long=Scale(tasks=1200, times=20, down=30, work=(0.1, 0.3), rate=20, bound=600),
         control=Control("no_subscription", sees="publishing"),
+        in_tests=True,
     ),
     Case(
         name="redis-wipe",
         injection="Redis killed, and started without its file",
         passes="publishing unaffected; a chord's body runs once, or its caller gets an error",
         act=redis.killed_without_its_file,
-        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=150),
+        short=Scale(tasks=200, times=4, down=4, work=(0.1, 0.3), rate=20, bound=300),
         long=Scale(tasks=1200, times=20, down=10, work=(0.1, 0.3), rate=20, bound=600),
         control=Control("no_subscription", sees="publishing"),
     ),
@@ -120,16 +127,17 @@ CASES: tuple[Case, ...] = (
         injection="a task that kills its own process",
         passes="dead letter at the limit, neighbours finish",
         act=poison.kills_itself,
-        short=Scale(tasks=20, times=2, work=(0.1, 0.3), bound=120),
+        short=Scale(tasks=20, times=1, work=(0.1, 0.3), bound=300),
         long=Scale(tasks=500, times=20, work=(0.1, 1.0), bound=900),
-        control=Control("late_ack", sees="lost", short=True),
+        control=Control("late_ack", sees="lost"),
+        in_tests=True,
     ),
     Case(
         name="hungry",
         injection="a task that eats memory past the limit of its container",
         passes="dead letter at the limit, neighbours finish",
         act=poison.eats_memory,
-        short=Scale(tasks=20, times=1, work=(0.1, 0.3), bound=120),
+        short=Scale(tasks=20, times=1, work=(0.1, 0.3), bound=300),
         long=Scale(tasks=500, times=10, work=(0.1, 1.0), bound=900),
         control=Control("late_ack", sees="lost"),
     ),
@@ -138,34 +146,38 @@ CASES: tuple[Case, ...] = (
         injection="every kind of malformed message, and some from a fuzzer, between good ones",
         passes="worker pid unchanged, 100 % of the bad in the dead-letter queue",
         act=malformed.between_good_ones,
-        short=Scale(tasks=50, times=20, bound=120),
+        short=Scale(tasks=50, times=20, bound=300),
         long=Scale(tasks=10_000, times=200, bound=1200),
         control=Control("consumer", sees="worker"),
+        in_tests=True,
     ),
     Case(
         name="large-bodies",
         injection="bodies of 1, 15 and 17 MiB",
         passes="17 MiB raises at the caller, naming the limit",
         act=bodies.large,
-        short=Scale(tasks=1, bound=120),
+        short=Scale(tasks=1, bound=300),
         long=Scale(tasks=10, bound=300),
-        control=Control("confirms", sees="lost", short=True),
+        control=Control("confirms", sees="lost"),
+        in_tests=True,
     ),
     Case(
         name="memory-alarm",
         injection="memory alarm on the broker",
         passes="consumers drain, publishers time out with a clear error",
         act=broker.memory_alarm,
-        short=Scale(tasks=20, down=6, work=(0.1, 0.3), bound=120),
+        short=Scale(tasks=20, down=6, work=(0.1, 0.3), bound=300),
         long=Scale(tasks=500, down=60, work=(0.1, 0.5), bound=600),
-        control=Control("confirms", sees="false", short=True),
+        control=Control("confirms", sees="false"),
+        in_tests=True,
+        control_in_tests=True,
     ),
     Case(
         name="disk-alarm",
         injection="disk alarm on the broker",
         passes="consumers drain, publishers time out with a clear error",
         act=broker.disk_alarm,
-        short=Scale(tasks=20, down=6, work=(0.1, 0.3), bound=120),
+        short=Scale(tasks=20, down=6, work=(0.1, 0.3), bound=300),
         long=Scale(tasks=500, down=60, work=(0.1, 0.5), bound=600),
         control=Control("confirms", sees="false"),
     ),
@@ -174,17 +186,18 @@ CASES: tuple[Case, ...] = (
         injection="SIGTERM to every pool in turn, each started anew",
         passes="as many effects as tasks; redeliveries reported",
         act=pools.rolling_restart,
-        short=Scale(tasks=100, work=(0.1, 2.0), bound=180),
+        short=Scale(tasks=60, work=(0.1, 1.0), bound=300),
         long=Scale(tasks=1000, work=(0.1, 5.0), bound=900),
         control=Control("grace,late_ack", sees="lost"),
         services=pools.EVERY,
+        in_tests=True,
     ),
     Case(
         name="two-beats",
         injection="two beats at once; then the clock 10 minutes off in the container of the one that takes over",
         passes="one effect per tick",
         act=schedule.two_beats,
-        short=Scale(tasks=1, down=5, bound=150),
+        short=Scale(tasks=1, down=5, bound=300),
         long=Scale(tasks=1, down=60, bound=900),
         control=Control("tick_id", sees="twice"),
     ),
@@ -193,10 +206,11 @@ CASES: tuple[Case, ...] = (
         injection="the broker user of each service tries every other's queue, dead letters and tasks, and the control",
         passes="ACCESS_REFUSED each time; own work goes on",
         act=rights.trespass,
-        short=Scale(tasks=100, work=(0.1, 0.3), rate=20, bound=120),
+        short=Scale(tasks=100, work=(0.1, 0.3), rate=20, bound=300),
         long=Scale(tasks=1000, work=(0.1, 0.5), rate=20, bound=300),
         control=Control("permissions", sees="access"),
         services=pools.EVERY,
+        in_tests=True,
     ),
 )
 
@@ -207,7 +221,7 @@ NODES: tuple[Case, ...] = (
         injection="one RabbitMQ node of three killed, down and up for 30 s each, while tasks are published",
         passes="0 lost; stall recorded",
         act=nodes.one_killed,
-        short=Scale(tasks=1500, down=4, bound=240),
+        short=Scale(tasks=1500, down=4, bound=300),
         long=Scale(tasks=65_536, down=30, bound=3600),
         control=Control("confirms", sees="lost", scale=Scale(tasks=20_000, down=4, bound=300)),
     ),
@@ -216,7 +230,7 @@ NODES: tuple[Case, ...] = (
         injection="two RabbitMQ nodes of three killed",
         passes="publishers fail inside their timeout; none falsely confirmed",
         act=nodes.two_killed,
-        short=Scale(tasks=50, down=6, bound=240),
+        short=Scale(tasks=50, down=6, bound=300),
         long=Scale(tasks=1000, down=60, bound=900),
         control=Control("confirms", sees="false"),
     ),
@@ -225,8 +239,18 @@ NODES: tuple[Case, ...] = (
         injection="the node that leads the queue is cut off from everything",
         passes="consumes again within 2 × heartbeat + 30 s",
         act=nodes.leader_isolated,
-        short=Scale(tasks=600, down=15, work=(0.0, 0.05), rate=30, bound=240),
+        short=Scale(tasks=600, down=15, work=(0.0, 0.05), rate=30, bound=300),
         long=Scale(tasks=6000, down=60, work=(0.0, 0.1), rate=30, bound=900),
         control=Control("confirms", sees="lost"),
     ),
 )
+
+
+def played(cases: tuple[Case, ...], form: str) -> list[Case]:
+    """Of `cases`, those that a run plays: `make test` leaves out what takes long and resembles another."""
+    return [case for case in cases if form or case.in_tests]
+
+
+def controls(cases: tuple[Case, ...], form: str) -> list[Case]:
+    """Likewise, those whose negative control it plays."""
+    return [case for case in cases if form or case.control_in_tests]

@@ -5,18 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.cases import CASES, Case
-from tests.chaos.conftest import FORM
+from tests.chaos.cases import CASES, Case, controls, played
+from tests.chaos.conftest import ASKED
 from tests.chaos.play import play
 from tests.chaos.record import Record
 from tests.chaos.theatre import Theatre
 
 pytestmark = pytest.mark.containers
 
-CONTROLS = [case for case in CASES if FORM == "long" or case.control.short]
 
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", played(CASES, ASKED), ids=lambda case: case.name)
 def test_nothing_is_lost(case: Case, theatre: Theatre, chance: random.Random, tmp_path: Path, record: Record) -> None:
     # Given the system as it is shipped, when that is done to it
     verdict = play(case, theatre, chance, tmp_path, record)
@@ -25,7 +23,7 @@ def test_nothing_is_lost(case: Case, theatre: Theatre, chance: random.Random, tm
     assert verdict.passed, verdict.complaints
 
 
-@pytest.mark.parametrize("case", CONTROLS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", controls(CASES, ASKED), ids=lambda case: case.name)
 def test_the_oracle_sees_it_fail(
     case: Case, theatre: Theatre, chance: random.Random, tmp_path: Path, record: Record
 ) -> None:

@@ -5,34 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.cases import NODES, Case
-from tests.chaos.conftest import FORM
+from tests.chaos.cases import NODES, Case, controls, played
+from tests.chaos.conftest import ASKED
 from tests.chaos.play import play
 from tests.chaos.record import Record
 from tests.chaos.theatre import Theatre
 
 pytestmark = pytest.mark.containers
 
-CONTROLS = [case for case in NODES if FORM == "long" or case.control.short]
 
-
-@pytest.mark.parametrize("case", NODES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", played(NODES, ASKED), ids=lambda case: case.name)
 def test_nothing_is_lost(
-    case: Case, three_nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
+    case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
 ) -> None:
     # Given three nodes, when that is done to them
-    verdict = play(case, three_nodes, chance, tmp_path, record)
+    verdict = play(case, nodes, chance, tmp_path, record)
 
     # Then the oracle has nothing to say
     assert verdict.passed, verdict.complaints
 
 
-@pytest.mark.parametrize("case", CONTROLS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", controls(NODES, ASKED), ids=lambda case: case.name)
 def test_the_oracle_sees_it_fail(
-    case: Case, three_nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
+    case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
 ) -> None:
     # Given three nodes and no guard, when the same is done to them
-    verdict = play(case, three_nodes, chance, tmp_path, record, without=case.control.without)
+    verdict = play(case, nodes, chance, tmp_path, record, without=case.control.without)
 
     # Then the oracle sees it
     assert case.control.sees in verdict.kinds(), verdict

@@ -50,6 +50,7 @@ class Theatre:
             try:
                 yield theatre
             finally:
+                broker.clear()
                 _run(house, "--profile", "chaos", "rm", "--force", "--stop", "ledger", "beat-2")
         if theatre._worn:
             _run(house, "up", "-d", "--wait", "--no-deps", *theatre._worn)

@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from celery.schedules import crontab, schedule
+from redbeat import RedBeatSchedulerEntry
 
 from shared import ticks
 from shared.app import create_app
-from shared.beat import keyed
+from shared.beat import Scheduler, keyed
+from tests.servers import OwnRedis
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -46,6 +48,29 @@ def test_each_tick_of_an_interval_has_an_id_of_its_own() -> None:
 
     # Then no two have the same id
     assert len({ticks.task_id("often", schedule(2.0), at) for at in times}) == 100
+
+
+def test_two_schedulers_publish_one_tick_with_one_id(redis: OwnRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an entry in Redis, and two beats that have both read it
+    monkeypatch.setenv("BROKER_URL", "amqp://beat@127.0.0.1:9//")
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    app = create_app(current=False)
+    app.conf.beat_schedule = {}
+    entry = RedBeatSchedulerEntry("hourly", "mailer.send_digest", crontab.from_string("0 * * * *"), app=app)
+    entry.save()
+    published: list[str] = []
+    monkeypatch.setattr(app, "send_task", lambda *_, **options: published.append(options["task_id"]))
+    monkeypatch.setattr(Scheduler, "producer", None)
+    beats = [Scheduler(app, lazy=True) for _ in range(2)]
+    read = [RedBeatSchedulerEntry.from_key(entry.key, app=app) for _ in beats]
+
+    # When both find it due
+    for beat, one in zip(beats, read, strict=True):
+        beat.apply_async(one)
+
+    # Then each has published it, under the same id, and the entry keeps none
+    assert len(published) == 2 and len(set(published)) == 1
+    assert "task_id" not in RedBeatSchedulerEntry.from_key(entry.key, app=app).options
 
 
 def test_what_follows_a_tick_has_an_id_that_follows_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
