@@ -6,12 +6,13 @@ servers' files anew, so that a service added later gets its user. `--show` print
 
 import argparse
 import hashlib
+import json
 import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from shared.render.definitions import definitions, dump, password_hash
+from shared.render.definitions import definitions, dump, fits, password_hash
 from shared.render.permissions import ADMIN, BEAT, FLOWER, MONITOR, OPERATOR
 from shared.topology import PUBLISHERS, SERVICES
 
@@ -88,13 +89,24 @@ def prepare(folder: Path) -> None:
     broker[ADMIN] = _password(folder / "people" / "rabbitmq")
     flower = _password(folder / "people" / "flower")
 
-    hashes = {name: password_hash(password) for name, password in broker.items()}
-    _write(folder / "rabbitmq" / "definitions.json", dump(definitions(password_hashes=hashes)))
+    loaded = folder / "rabbitmq" / "definitions.json"
+    hashes = _hashes(broker, loaded)
+    _write(loaded, dump(definitions(password_hashes=hashes)))
     _write(folder / "redis" / "redis.conf", _redis(redis))
     _write(
         folder / FLOWER / "flowerconfig.py",
         _FLOWER.format(user=ADMIN, password=flower, monitor=MONITOR, monitor_password=broker[MONITOR]),
     )
+
+
+def _hashes(passwords: Mapping[str, str], kept: Path) -> dict[str, str]:
+    """A hash for each user: the one in the file `kept` where it still fits, so that a start changes nothing."""
+    known = json.loads(kept.read_text())["users"] if kept.is_file() else []
+    before = {user["name"]: user["password_hash"] for user in known}
+    return {
+        name: before[name] if fits(password, before.get(name, "")) else password_hash(password)
+        for name, password in passwords.items()
+    }
 
 
 def _redis(passwords: Mapping[str, str]) -> str:

@@ -5,11 +5,8 @@ from typing import Any
 
 import yaml
 
-from shared.render.worker import worker_arguments
+from shared.render.worker import grace_period, worker_arguments
 from shared.topology import SERVICES, ServiceSpec
-
-#: Seconds that a worker gets on top of a task's hard limit before compose kills it.
-GRACE = 10
 
 
 def render(services: Iterable[ServiceSpec] = SERVICES) -> str:
@@ -42,7 +39,7 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
             *(f"${{{name}_FILE:-/dev/null}}:{_mount(name)}:ro" for name in spec.secrets),
         ],
         "mem_limit": spec.memory,
-        "stop_grace_period": f"{spec.time_limit + GRACE}s",
+        "stop_grace_period": f"{grace_period(spec)}s",
         "scale": spec.replicas,
         **({"networks": ["core", "outside"]} if spec.egress else {}),
     }

@@ -1,0 +1,414 @@
+"""What every pod is: hardened as "restricted" asks, small enough, named by its labels, and with nothing missing."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.gateway.settings import GatewaySettings
+from shared.render.kubernetes import kubernetes_name
+from shared.render.worker import GRACE, SOFT_SHUTDOWN, worker_arguments
+from shared.topology import SERVICES, ServiceSpec
+from tests.k8s.manifests import (
+    ROOT,
+    Json,
+    Manifests,
+    byte_count,
+    container_of,
+    environment,
+    labels_of,
+    name_of,
+    pod_of,
+    requests_of,
+    selects,
+)
+
+by_name = pytest.mark.parametrize("spec", SERVICES, ids=lambda spec: spec.name)
+
+#: What the "restricted" Pod Security Standard lets a pod mount.
+RESTRICTED_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+#: Variables that others read: the SDK of the object store.
+FOREIGN = {"AWS_REGION", "AWS_ENDPOINT_URL", "AWS_SHARED_CREDENTIALS_FILE"}
+#: What only other variables' values name.
+PARTS = {"BROKER_SCHEME", "BROKER_ADDRESS", "REDIS_SCHEME", "REDIS_ADDRESS"}
+
+
+def volumes_of(workload: Json) -> dict[str, Json]:
+    return {volume["name"]: volume for volume in pod_of(workload)["volumes"]}
+
+
+def kind_of(volume: Json) -> str:
+    (kind,) = volume.keys() - {"name"}
+    return kind
+
+
+# --- Hardened ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_pod_is_restricted(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        pod, container = pod_of(workload), container_of(workload)
+        secured, own = pod["securityContext"], container["securityContext"]
+        assert secured["runAsNonRoot"] is True, name_of(workload)
+        assert isinstance(secured["runAsUser"], int) and secured["runAsUser"] > 0
+        assert isinstance(secured["runAsGroup"], int) and secured["runAsGroup"] > 0
+        assert secured["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert own["allowPrivilegeEscalation"] is False
+        assert own["readOnlyRootFilesystem"] is True
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert not own.keys() & {"privileged", "runAsUser", "procMount"}
+        assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC", "hostUsers", "initContainers"}
+        assert not [port for port in container.get("ports", []) if "hostPort" in port]
+        assert {kind_of(volume) for volume in pod["volumes"]} <= RESTRICTED_VOLUMES
+
+
+def test_no_pod_holds_a_token_of_the_cluster(manifests: Manifests) -> None:
+    accounts = {name_of(account): account for account in manifests.of("ServiceAccount")}
+    for workload in manifests.workloads:
+        assert pod_of(workload)["automountServiceAccountToken"] is False, name_of(workload)
+        # An identity of its own all the same: a cloud gives rights by it.
+        account = accounts[pod_of(workload)["serviceAccountName"]]
+        assert account["automountServiceAccountToken"] is False
+    names = [pod_of(workload)["serviceAccountName"] for workload in manifests.workloads]
+    assert len(set(names)) == len(names)
+
+
+def test_no_pod_gets_variables_of_the_services_beside_it(manifests: Manifests) -> None:
+    # A Service `flower` gives FLOWER_PORT=tcp://..., and Flower takes it for its own.
+    assert all(pod_of(workload)["enableServiceLinks"] is False for workload in manifests.workloads)
+
+
+def test_a_secret_is_read_by_its_pod_alone(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        for volume in volumes_of(workload).values():
+            if "secret" in volume:
+                # Without the group's right nobody but root could read it.
+                assert volume["secret"]["defaultMode"] == 0o440
+                assert (
+                    pod_of(workload)["securityContext"]["fsGroup"] == pod_of(workload)["securityContext"]["runAsGroup"]
+                )
+        mounted = [
+            mount for mount in container_of(workload)["volumeMounts"] if "secret" in volumes_of(workload)[mount["name"]]
+        ]
+        assert all(mount["readOnly"] for mount in mounted)
+
+
+def test_no_secret_stands_in_a_command_or_a_variable(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        for variable in container_of(workload).get("env", []):
+            assert "secretKeyRef" not in variable.get("valueFrom", {}), "anyone who sees the container sees it"
+    secrets = [value for secret in manifests.of("Secret") for value in secret["data"].values()]
+    rest = json.dumps([document for document in manifests.documents if document["kind"] != "Secret"])
+    assert not [secret for secret in secrets if secret in rest]
+
+
+# --- What is named is there -------------------------------------------------------------------------------------------
+
+
+def test_a_selector_finds_the_pods_of_its_own_workload_and_no_others(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        found = [one for one in manifests.workloads if selects(workload["spec"]["selector"], labels_of(one))]
+        assert found == [workload]
+
+
+def test_labels_say_what_a_thing_is_and_belongs_to(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        own = labels_of(workload)
+        assert own["app.kubernetes.io/name"] == name_of(workload)
+        assert own["app.kubernetes.io/part-of"] == "taskhouse"
+        assert own.items() <= workload["metadata"]["labels"].items()
+
+
+def test_every_service_selects_pods_with_its_ports(manifests: Manifests) -> None:
+    for service in manifests.of("Service"):
+        selector = {"matchLabels": service["spec"]["selector"]}
+        found = [one for one in manifests.workloads if selects(selector, labels_of(one))]
+        assert len(found) == 1, name_of(service)
+        ports = {port["name"]: port["containerPort"] for port in container_of(found[0])["ports"]}
+        for port in service["spec"]["ports"]:
+            # By name, so that a number is written once, on the container.
+            assert port["targetPort"] in ports, f"{name_of(service)}: {port['targetPort']}"
+            assert ports[port["targetPort"]] == port["port"]
+
+
+def test_every_stateful_set_has_its_headless_or_own_service(manifests: Manifests) -> None:
+    services = {name_of(service) for service in manifests.of("Service")}
+    assert {workload["spec"]["serviceName"] for workload in manifests.of("StatefulSet")} <= services
+
+
+def test_probes_ask_ports_that_are_there(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        container = container_of(workload)
+        ports = {port["name"] for port in container.get("ports", [])}
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            probe = container.get(kind, {})
+            asked = probe.get("httpGet", probe.get("tcpSocket", {})).get("port")
+            assert asked is None or asked in ports, f"{name_of(workload)} {kind}"
+            # A handler that waits longer than its period would pile up.
+            assert probe.get("timeoutSeconds", 1) <= probe.get("periodSeconds", 10)
+
+
+def test_every_key_that_is_read_is_there(manifests: Manifests) -> None:
+    config = {name_of(one): one["data"].keys() for one in manifests.of("ConfigMap")}
+    secret = {name_of(one): one["data"].keys() for one in manifests.of("Secret")}
+    secret |= {
+        one["spec"]["target"]["name"]: {entry["secretKey"] for entry in one["spec"]["data"]}
+        for one in manifests.of("ExternalSecret")
+    }
+    for workload in manifests.workloads:
+        container = container_of(workload)
+        for source in container.get("envFrom", []):
+            assert source["configMapRef"]["name"] in config
+        for variable in container.get("env", []):
+            if "valueFrom" in variable:
+                reference = variable["valueFrom"]["configMapKeyRef"]
+                assert reference["key"] in config[reference["name"]], variable["name"]
+        mounts = container["volumeMounts"]
+        for name, volume in volumes_of(workload).items():
+            mounted = [mount for mount in mounts if mount["name"] == name]
+            assert len(mounted) == 1, f"{name_of(workload)}: the volume {name} is mounted {len(mounted)} times"
+            if "configMap" in volume:
+                assert mounted[0].get("subPath") in {None, *config[volume["configMap"]["name"]]}
+            elif "secret" in volume and not volume["secret"].get("optional"):
+                assert secret[volume["secret"]["secretName"]]
+            elif "persistentVolumeClaim" in volume:
+                manifests.one("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
+        assert {mount["name"] for mount in mounts} == volumes_of(workload).keys()
+
+
+def test_every_file_that_a_variable_names_is_mounted(manifests: Manifests) -> None:
+    contents = {name_of(one): one["data"].keys() for one in manifests.of("Secret")}
+    contents |= {
+        one["spec"]["target"]["name"]: {entry["secretKey"] for entry in one["spec"]["data"]}
+        for one in manifests.of("ExternalSecret")
+    }
+    for workload in manifests.workloads:
+        mounts = {mount["mountPath"]: mount["name"] for mount in container_of(workload)["volumeMounts"]}
+        for name, value in environment(manifests, workload).items():
+            if not name.endswith("_FILE") or not value or name in FOREIGN:
+                continue
+            folder, _, file = value.rpartition("/")
+            volume = volumes_of(workload)[mounts[folder]]
+            assert file in contents[volume["secret"]["secretName"]], f"{name_of(workload)}: {name}={value}"
+
+
+def test_every_priority_that_is_named_is_there(manifests: Manifests) -> None:
+    classes = {name_of(one): one["value"] for one in manifests.of("PriorityClass")}
+    for workload in manifests.workloads:
+        assert pod_of(workload)["priorityClassName"] in classes
+    # The servers stay longest, workers go first; none is a system's own (from 10^9).
+    assert 10**9 > classes["taskhouse-servers"] > classes["taskhouse-front"] > classes["taskhouse-workers"] > 0
+
+
+# --- Settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_variable_is_known_to_the_settings(manifests: Manifests) -> None:
+    fields = {field.upper() for field in GatewaySettings.model_fields}
+    known = fields | {f"{field}_FILE" for field in fields} | FOREIGN | PARTS
+    for workload in manifests.workloads:
+        if labels_of(workload)["app.kubernetes.io/component"] != "server":
+            assert not environment(manifests, workload).keys() - known, name_of(workload)
+
+
+def test_every_process_starts_with_its_settings(manifests: Manifests, tmp_path: Path) -> None:
+    # Given the files that the pods mount
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef")
+    for workload in manifests.workloads:
+        if labels_of(workload)["app.kubernetes.io/component"] == "server":
+            continue
+        given = environment(manifests, workload)
+        files = {name: str(secret) for name, value in given.items() if name.endswith("_FILE") and value}
+
+        # When the settings are read as the process reads them
+        settings = GatewaySettings.load(given | files)
+
+        # Then it is the cluster that they mean, as a user of its own
+        user = {"cli": "operator"}.get(name_of(workload), name_of(workload))
+        assert not settings.embedded
+        assert f"://{user}:0123456789abcdef@rabbitmq:56" in settings.broker_urls()
+        assert f"://{user}:0123456789abcdef@redis" in settings.redis_location()
+        assert settings.reports_location.startswith(("/reports", "s3://"))
+
+
+@by_name
+def test_a_worker_is_what_its_spec_says(manifests: Manifests, spec: ServiceSpec) -> None:
+    workload = manifests.one("Deployment", kubernetes_name(spec.name))
+    container = container_of(workload)
+    assert container["args"] == worker_arguments(spec)
+    assert byte_count(container["resources"]["limits"]["memory"]) == spec.memory
+    assert set(spec.settings) <= environment(manifests, workload).keys()
+    assert {f"{name}_FILE" for name in spec.secrets} <= environment(manifests, workload).keys()
+
+
+def test_the_folders_of_the_services_are_those_of_the_topology() -> None:
+    folders = {path.name for path in (ROOT / "k8s" / "services").iterdir() if path.is_dir()}
+    assert folders == {kubernetes_name(spec.name) for spec in SERVICES}
+
+
+def test_a_changed_setting_rolls_the_pods(manifests: Manifests) -> None:
+    # A generated name ends in a hash of what is in it.
+    for document in manifests.of("ConfigMap", "Secret"):
+        assert re.fullmatch(r".+-[a-z0-9]{10}", name_of(document))
+
+
+# --- Time -------------------------------------------------------------------------------------------------------------
+
+
+@by_name
+def test_a_pod_is_not_killed_before_its_longest_task_is_done(manifests: Manifests, spec: ServiceSpec) -> None:
+    workload = manifests.one("Deployment", kubernetes_name(spec.name))
+    assert pod_of(workload)["terminationGracePeriodSeconds"] >= spec.time_limit + SOFT_SHUTDOWN + 10
+    assert GRACE >= 10
+
+
+@by_name
+def test_a_new_pod_consumes_before_an_old_one_ends(manifests: Manifests, spec: ServiceSpec) -> None:
+    workload = manifests.one("Deployment", kubernetes_name(spec.name))
+    assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@by_name
+def test_only_readiness_asks_for_the_broker(manifests: Manifests, spec: ServiceSpec) -> None:
+    container = container_of(manifests.one("Deployment", kubernetes_name(spec.name)))
+    asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
+    assert asked == {
+        "startup": {"path": "/healthz", "port": "status"},
+        "readiness": {"path": "/readyz", "port": "status"},
+        "liveness": {"path": "/healthz", "port": "status"},
+    }
+    # Twelve containers that start at once share the processor: three minutes each.
+    assert container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"] >= 180
+
+
+def test_one_beat_at_a_time(manifests: Manifests) -> None:
+    beat = manifests.one("Deployment", "beat")
+    assert beat["spec"]["replicas"] == 1
+    assert beat["spec"]["strategy"] == {"type": "Recreate"}
+
+
+# --- Space ------------------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_below_limits(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        resources = container_of(workload)["resources"]
+        _, memory = requests_of(container_of(workload))
+        assert memory <= byte_count(resources["limits"]["memory"]), name_of(workload)
+        # A worker that is held back misses its heartbeats; what is free may be used.
+        assert "cpu" not in resources["limits"]
+
+
+def test_the_local_house_fits_one_node_of_two_cores_and_six_gibibytes(combinations: dict[str, Manifests]) -> None:
+    everything = combinations["local with all of these"].workloads
+    asked = [requests_of(container_of(one)) for one in everything]
+    # Beside it: the system's own pods (0.95 cores where the control plane is on the same node) and KEDA's (0.3 cores).
+    assert sum(cpu for cpu, _ in asked) <= 0.6
+    assert sum(memory for _, memory in asked) <= 2.5 * 2**30
+    # And there is room for one more pod of each pool while it is rolled, and for a mailer of five.
+    mailer = requests_of(container_of(combinations["local"].one("Deployment", "mailer")))
+    assert sum(cpu for cpu, _ in asked) + 5 * 0.025 + 4 * mailer[0] <= 0.75
+    assert sum(memory for _, memory in asked) + 4 * mailer[1] <= 3.5 * 2**30
+
+
+def test_what_is_written_is_bounded(manifests: Manifests) -> None:
+    for workload in manifests.workloads:
+        for volume in volumes_of(workload).values():
+            if "emptyDir" in volume:
+                assert byte_count(volume["emptyDir"]["sizeLimit"]) <= 2 * 2**30, name_of(workload)
+
+
+@by_name
+def test_the_logs_of_a_services_tasks_stay_below_their_volumes_limit(local: Manifests, spec: ServiceSpec) -> None:
+    # Else the pod is evicted, and its tasks with it.
+    workload = local.one("Deployment", kubernetes_name(spec.name))
+    given = environment(local, workload)
+    of_one = int(given["TASK_LOG_SIZE"]) * (1 + int(given["TASK_LOG_BACKUPS"]))
+    limit = byte_count(volumes_of(workload)["task-logs"]["emptyDir"]["sizeLimit"])
+    assert task_count(spec) * of_one <= limit
+
+
+def task_count(spec: ServiceSpec) -> int:
+    code = f"from services.{spec.name}.app import app; app.loader.import_default_modules(); print(len(app.tasks))"
+    python = subprocess.run(
+        ["python", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env=_like_a_shell()
+    )
+    return int(python.stdout.splitlines()[-1])
+
+
+def _like_a_shell() -> dict[str, str]:
+    return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/tmp")}
+
+
+def test_nothing_is_needed_that_a_bare_cluster_lacks(local: Manifests) -> None:
+    kinds = {document["kind"] for document in local.documents}
+    assert not kinds & {"Ingress", "StorageClass"}
+    assert all(service["spec"].get("type", "ClusterIP") == "ClusterIP" for service in local.of("Service"))
+    # A claim is bound by name to a volume that is there: nothing has to make one.
+    for claim in local.of("PersistentVolumeClaim"):
+        volume = local.one("PersistentVolume", claim["spec"]["volumeName"])
+        assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == ""
+        assert set(claim["spec"]["accessModes"]) <= set(volume["spec"]["accessModes"])
+        assert byte_count(claim["spec"]["resources"]["requests"]["storage"]) <= byte_count(
+            volume["spec"]["capacity"]["storage"]
+        )
+
+
+# --- Images -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_images_are_those_of_compose(combinations: dict[str, Manifests]) -> None:
+    for manifests in (combinations["local with github-stand-in"], combinations["production"]):
+        for workload in manifests.workloads:
+            container = container_of(workload)
+            name, _, tag = container["image"].partition(":")
+            assert name in compose_images() or container["image"] in compose_images()
+            assert tag, "an image without a tag changes by itself"
+            # Taken from the node where it is: a laptop's cluster has no registry.
+            assert container["imagePullPolicy"] == "IfNotPresent"
+    images = {
+        container_of(one)["image"].partition(":")[0] for one in combinations["local with github-stand-in"].workloads
+    }
+    assert images == compose_images_without_tags(), "compose has an image that is not here, or the other way round"
+
+
+def test_the_local_house_takes_the_images_that_compose_builds_by_default(local: Manifests) -> None:
+    own = [container_of(one)["image"] for one in local.workloads if container_of(one)["image"].startswith("taskhouse/")]
+    assert {image.partition(":")[2] for image in own} == {"latest"}
+
+
+def test_every_image_of_production_has_a_version(production: Manifests) -> None:
+    for workload in production.workloads:
+        assert not container_of(workload)["image"].endswith(":latest"), name_of(workload)
+
+
+def compose_images() -> set[str]:
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+    found: set[str] = set()
+    for path in (ROOT / "compose").glob("*.yaml"):
+        services: dict[str, Any] = yaml.load(path.read_text(), Loader).get("services", {})
+        found |= {one["image"] for one in services.values() if "image" in one}
+    return {image.replace(":${TAG:-latest}", "") for image in found}
+
+
+def compose_images_without_tags() -> set[str]:
+    return {image.partition(":")[0] for image in compose_images()}
