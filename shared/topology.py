@@ -25,6 +25,10 @@ EVERYONE = "all"
 DELIVERY_LIMIT = 5
 #: Seconds. RabbitMQ closes a channel that holds a message unacknowledged for longer (30 minutes unless configured).
 CONSUMER_TIMEOUT = 30 * 60
+#: Seconds for which a worker that is told to stop may go on. Two minutes is what a cloud gives before it takes a node.
+STOP_WITHIN = 120
+#: Seconds that the end itself may take: the last acknowledgements, the connection, the processes of the pool.
+STOP_SPARE = 10
 #: Celery's native delayed delivery counts seconds in this many bits, one exchange and one queue a bit.
 DELAY_BITS = 28
 #: The last of these chained exchanges delivers; the first, of the highest bit, is where a publisher begins.
@@ -121,6 +125,19 @@ class ServiceSpec:
     def binding_keys(self) -> tuple[str, ...]:
         """Routing keys, as patterns, that lead to this service's queue."""
         return f"{self.name}.#", f"{EVERYONE}.#"
+
+    @property
+    def stop_after(self) -> int | None:
+        """Seconds after which a worker that stops gives back what it still runs.
+
+        None where the hard limit ends every task in time: there it finishes what it runs.
+        """
+        return None if self.time_limit <= STOP_WITHIN else STOP_WITHIN
+
+    @property
+    def grace(self) -> int:
+        """Seconds between the signal to stop and the kill, under compose and Kubernetes."""
+        return self.time_limit + (self.stop_after or 0) + STOP_SPARE
 
     @property
     def app(self) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from shared.render.worker import grace_period, worker_arguments
+from shared.render.worker import worker_arguments
 from shared.topology import SERVICES, ServiceSpec
 
 
@@ -39,7 +39,7 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
             *(f"${{{name}_FILE:-/dev/null}}:{_mount(name)}:ro" for name in spec.secrets),
         ],
         "mem_limit": spec.memory,
-        "stop_grace_period": f"{grace_period(spec)}s",
+        "stop_grace_period": f"{spec.grace}s",
         "scale": spec.replicas,
         **({"networks": ["core", "outside"]} if spec.egress else {}),
     }

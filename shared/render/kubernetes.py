@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from shared.render.permissions import FLOWER, MONITOR
-from shared.render.worker import grace_period, worker_arguments
+from shared.render.worker import worker_arguments
 from shared.setup import OWNERS
 from shared.topology import SERVICES, ServiceSpec
 
@@ -145,7 +145,7 @@ def _deployment(spec: ServiceSpec) -> Json:
                 "metadata": {"labels": own},
                 "spec": {
                     "serviceAccountName": name,
-                    "terminationGracePeriodSeconds": grace_period(spec),
+                    "terminationGracePeriodSeconds": spec.grace,
                     "containers": [_container(spec)],
                     "volumes": _volumes(spec),
                 },

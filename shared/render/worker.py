@@ -4,16 +4,6 @@ from dataclasses import replace
 
 from shared.topology import Pool, ServiceSpec
 
-#: Seconds in which a worker that was told to end at once still waits for its tasks, and then gives them back.
-SOFT_SHUTDOWN = 10
-#: Seconds for everything else that a worker does at its end.
-GRACE = 10
-
-
-def grace_period(spec: ServiceSpec) -> int:
-    """Seconds from the first signal until whoever runs the worker kills it: no task is longer than its hard limit."""
-    return spec.time_limit + SOFT_SHUTDOWN + GRACE
-
 
 def embedded_arguments(spec: ServiceSpec, pool: Pool = "threads") -> list[str]:
     """As below, with threads: nothing to fork on a laptop, and it starts and stops in a moment. Time limits need
