@@ -81,7 +81,7 @@ k8s-passwords: ## show the passwords that a person needs, for what `kubectl port
 	@$(PYTHON) -m shared.setup $(K8S_SECRETS) --show
 
 ##@ Work on it
-.PHONY: test lint topology lock screenshots
+.PHONY: test lint topology k8s-resources lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
 	@$(VENV)/bin/pytest $(PYTEST)
 
@@ -96,6 +96,9 @@ screenshots: $(VENV)/ready ## take the page's pictures for the README, with Chro
 
 topology: $(VENV)/ready ## write the files that follow from shared/topology.py
 	@$(VENV)/bin/celery -A shared.app topology render
+
+k8s-resources: $(VENV)/ready ## measure what each pod needs, in Docker: what `requests` and limits are taken from
+	@$(VENV)/bin/python -m tests.k8s.measure
 
 lock: $(VENV)/ready ## compile requirements/*.in to pinned, hashed *.txt; UPGRADE=1 takes newer versions
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" requirements/lock $(if $(UPGRADE),--upgrade)

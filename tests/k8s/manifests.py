@@ -63,7 +63,7 @@ class Manifests:
 
     def one(self, kind: str, name: str) -> Json:
         """The one of that name; an end in a hash does not count."""
-        found = [document for document in self.of(kind) if base_name(document) == name or name_of(document) == name]
+        found = [document for document in self.of(kind) if name in (base_name(document), name_of(document))]
         assert len(found) == 1, f"{self.name}: {len(found)} of {kind} {name}"
         return found[0]
 
@@ -76,6 +76,11 @@ class Manifests:
 def pod_of(workload: Json) -> Json:
     """The pod's spec."""
     return workload["spec"]["template"]["spec"]
+
+
+def volumes_of(workload: Json) -> dict[str, Json]:
+    """The pod's volumes, by their names."""
+    return {volume["name"]: volume for volume in pod_of(workload)["volumes"]}
 
 
 def labels_of(workload: Json) -> dict[str, str]:
@@ -113,7 +118,8 @@ def name_of(document: Json) -> str:
 
 def base_name(document: Json) -> str:
     """Its name without the hash that a generator adds."""
-    return name_of(document).rpartition("-")[0]
+    hashed = document["kind"] in ("ConfigMap", "Secret")
+    return re.sub(r"-[a-z0-9]{10}$", "", name_of(document)) if hashed else name_of(document)
 
 
 def selects(selector: Json, labels: dict[str, str]) -> bool:
@@ -125,7 +131,7 @@ def selects(selector: Json, labels: dict[str, str]) -> bool:
     )
 
 
-def requests_of(container: Json) -> tuple[float, float]:
+def requests_of(container: Json) -> tuple[float, int]:
     """Cores and bytes that a container asks for."""
     return cores(container["resources"]["requests"]["cpu"]), byte_count(container["resources"]["requests"]["memory"])
 

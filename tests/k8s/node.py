@@ -100,31 +100,45 @@ class Node:
     def __init__(self, manifests: Manifests, folder: Path, prefix: str) -> None:
         self.manifests, self.folder, self.prefix = manifests, folder, prefix
         self.pods: dict[str, Pod] = {}
+        self._started: list[str] = []
         checked("network", "create", prefix)
 
     def start(self, workloads: Iterable[Json]) -> None:
         """One pod of each."""
         for workload in workloads:
-            id = checked("run", "--detach", *self._arguments(workload)).strip()
-            pod = Pod(workload, id)
-            self.pods[pod.name] = pod
-            pod.ports.update({port["name"]: _published(id, port) for port in container_of(workload).get("ports", [])})
+            self.pods[name_of(workload)] = self._run(workload, "0")
+
+    def roll(self, name: str, revision: str) -> None:
+        """As `kubectl rollout restart` with a surge of one: a new pod, and the old one ends when that is ready."""
+        old = self.pods[name]
+        self.pods[name] = new = self._run(old.workload, revision)
+        for kind in ("startup", "readiness"):
+            new.wait(kind)
+        checked("kill", "--signal=TERM", old.id)
+        grace = pod_of(old.workload)["terminationGracePeriodSeconds"]
+        subprocess.run(["docker", "wait", old.id], capture_output=True, timeout=grace, check=True)
+
+    def _run(self, workload: Json, replica: str) -> Pod:
+        pod = Pod(workload, checked("run", "--detach", *self._arguments(workload, replica)).strip())
+        self._started.append(pod.id)
+        pod.ports.update({port["name"]: _published(pod.id, port) for port in container_of(workload).get("ports", [])})
+        return pod
 
     def stop(self) -> None:
         """Everything that was started here."""
-        for pod in self.pods.values():
-            docker("rm", "--force", "--volumes", pod.id)
+        for id in self._started:
+            docker("rm", "--force", "--volumes", id)
         docker("network", "rm", self.prefix)
 
-    def _arguments(self, workload: Json) -> list[str]:
+    def _arguments(self, workload: Json, replica: str) -> list[str]:
         pod, container = pod_of(workload), container_of(workload)
         secured, own = pod["securityContext"], container["securityContext"]
         name = name_of(workload)
         arguments = [
-            f"--name={self.prefix}-{name}",
+            f"--name={self.prefix}-{name}-{replica}",
             f"--network={self.prefix}",
-            # A StatefulSet's pods are numbered; a Deployment's are not.
-            f"--hostname={name}-0",
+            # A StatefulSet's pods are numbered; a Deployment's have other ends.
+            f"--hostname={name}-{replica}",
             f"--user={secured['runAsUser']}:{secured['runAsGroup']}",
             f"--group-add={secured['fsGroup']}",
             *(f"--cap-drop={capability}" for capability in own["capabilities"]["drop"]),
@@ -170,7 +184,7 @@ class Node:
     def _files(self, workload: Json, volume: Json, group: int) -> Path:
         """A folder with the content of a ConfigMap or a Secret, as its pod may read it."""
         folder = self.folder / name_of(workload) / volume["name"]
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if "secret" in volume:
             found = [one for one in self.manifests.of("Secret") if name_of(one) == volume["secret"]["secretName"]]
             assert found or volume["secret"].get("optional")

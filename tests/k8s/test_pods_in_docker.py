@@ -27,8 +27,23 @@ WORKERS = [kubernetes_name(spec.name) for spec in SERVICES]
 PROBES = ("startup", "readiness", "liveness")
 
 
+#: Publishes tasks while the pool is rolled, then waits for the result of each.
+THOUSAND_TASKS = """
+from shared.app import app
+from shared.signatures import calculator
+asked = {number: calculator.add(number, 1).delay() for number in range(1000)}
+print("published", flush=True)
+assert {number: result.get(timeout=90) for number, result in asked.items()} == {n: n + 1 for n in asked}
+"""
+
+
 @pytest.fixture(scope="module")
-def pods(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pod]]:
+def pods(node: Node) -> dict[str, Pod]:
+    return node.pods
+
+
+@pytest.fixture(scope="module")
+def node(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """The local house, the services first: in a cluster too nothing says who starts when."""
     _need_docker()
     subprocess.run(
@@ -47,7 +62,7 @@ def pods(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
         early = {name: (node.pods[name].passes("liveness"), node.pods[name].passes("readiness")) for name in WORKERS}
         assert early == dict.fromkeys(WORKERS, (True, False))
         node.start(one for one in manifests.workloads if _is_server(one))
-        yield node.pods
+        yield node
     finally:
         node.stop()
 
@@ -98,6 +113,22 @@ def test_a_report_goes_from_one_pod_to_the_other(pods: dict[str, Pod]) -> None:
         time.sleep(0.2)
     with urllib.request.urlopen(f"{gateway}/reports/{listed[0]['name']}", timeout=30) as file:
         assert b"," in file.readline()
+
+
+def test_a_pool_that_is_rolled_during_a_thousand_tasks_loses_none(node: Node) -> None:
+    # Given a thousand tasks on their way
+    command = ["docker", "exec", node.pods["cli"].id, "python", "-c", THOUSAND_TASKS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as publisher:
+        # When their pool is started anew, twice, pod by pod
+        for revision in ("second", "third"):
+            node.roll("calculator", revision)
+        _, errors = publisher.communicate(timeout=120)
+
+    # Then each has its result, and nothing became a dead letter
+    assert publisher.returncode == 0, errors
+    listed = node.pods["rabbitmq"].run("rabbitmqctl", "-q", "list_queues", "--no-table-headers", "name", "messages")
+    counts = dict(line.split("\t") for line in listed.stdout.splitlines())
+    assert (counts["calculator"], counts["calculator.dead"], counts["unrouted"]) == ("0", "0", "0")
 
 
 def test_a_process_has_no_more_rights_than_its_manifest_gives(pods: dict[str, Pod]) -> None:
