@@ -108,12 +108,16 @@ class Node:
         for workload in workloads:
             self.pods[name_of(workload)] = self._run(workload, "0")
 
-    def roll(self, name: str, revision: str) -> None:
-        """As `kubectl rollout restart` with a surge of one: a new pod, and the old one ends when that is ready."""
+    def surge(self, name: str, revision: str) -> Pod:
+        """The first half of `kubectl rollout restart`: a new pod that is ready; gives the old one."""
         old = self.pods[name]
         self.pods[name] = new = self._run(old.workload, revision)
         for kind in ("startup", "readiness"):
             new.wait(kind)
+        return old
+
+    def retire(self, old: Pod) -> None:
+        """The second half: the old one is told to end, and has its grace period."""
         checked("kill", "--signal=TERM", old.id)
         grace = pod_of(old.workload)["terminationGracePeriodSeconds"]
         subprocess.run(["docker", "wait", old.id], capture_output=True, timeout=grace, check=True)
