@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,32 @@ from kombu.exceptions import OperationalError
 
 from shared import scope, task_logs
 from shared.config import Settings
-from shared.dead_letters.cause import FIRST_PUBLISHED
+from shared.dead_letters.cause import DUE, FIRST_PUBLISHED
 from shared.embedded import transport
 from shared.errors import Error
+from shared.metrics.declared import PUBLISHES
+from shared.metrics.kinds import OTHER
 from shared.signatures import declarations
-from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
+from shared.topology import (
+    EVERYONE,
+    SERVICES,
+    TASKS_EXCHANGE,
+    Schedule,
+    ServiceSpec,
+    queue_arguments,
+    service,
+    validate,
+)
 
 #: Celery's own tasks say of their result what the configuration says, and not what those say that they work for.
 _ANSWERING_BUILTINS = scope.ITERATING | {"celery.accumulate"}
 
 #: `celery` copies BROKER_URL there, and Celery lets them win over the URLs that have the password.
 _CELERYS_OWN_URLS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
+
+
+#: With what the name of a task may begin, where its publishes are counted.
+_PREFIXES = frozenset({*(spec.name for spec in SERVICES), EVERYONE, "celery"})
 
 
 class EventDispatcher(CeleryEventDispatcher):
@@ -64,7 +79,11 @@ class App(Celery):
         seconds, because the broker holds messages for whole seconds and kombu refuses anything less than one.
         """
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
-        options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **(options.get("headers") or {})}
+        now = self.now()
+        due = _due(options, now)
+        options["headers"] = {FIRST_PUBLISHED: now.isoformat(), **(options.get("headers") or {}), DUE: due.isoformat()}
+        # The broker tells it of each queue's first message.
+        options["timestamp"] = int(due.timestamp())
         options.setdefault("mandatory", True)
         options.setdefault("confirm_timeout", self.settings.publish_timeout)
         if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
@@ -75,8 +94,11 @@ class App(Celery):
             options.setdefault("declare", list(self.amqp.queues.values()))
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
             try:
-                return super().send_task(name, args, kwargs, producer=producer, **options)
-            except (OperationalError, OSError):
+                result = super().send_task(name, args, kwargs, producer=producer, **options)
+                PUBLISHES.inc(_service_of(name), "confirmed")
+                return result
+            except (OperationalError, OSError) as error:
+                PUBLISHES.inc(_service_of(name), "timeout" if _timed_out(error) else "failed")
                 # The channel still waits for a confirmation, and would take it for that of the next message.
                 producer.connection.collect()
                 raise
@@ -325,6 +347,26 @@ def _whole_seconds(countdown: float | None, eta: datetime | str | None, now: dat
     wait = ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds()
     # Celery counts again a moment later: what is just over one second now may be under it then.
     return {"countdown": math.ceil(wait), "eta": None} if 0 < wait < 2 else {}
+
+
+def _due(options: Mapping[str, Any], now: datetime) -> datetime:
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown is not None:
+        return now + timedelta(seconds=countdown)
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    if eta is None:
+        return now
+    return max(now, eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo))
+
+
+def _timed_out(error: BaseException) -> bool:
+    return isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
+
+
+def _service_of(task: str) -> str:
+    prefix = task.partition(".")[0]
+    return prefix if prefix in _PREFIXES else OTHER
 
 
 def __getattr__(name: str) -> App:

@@ -12,6 +12,8 @@ from shared import messages
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
 from shared.health import Health
+from shared.metrics.declared import DEAD_LETTERS
+from shared.metrics.requests import received
 
 logger = get_logger(__name__)
 
@@ -80,6 +82,7 @@ class Consumer(CeleryConsumer):
             # All that Celery gives up passes here, in the thread that owns the channel: a failed task, a task that was
             # revoked, one that nobody knows.
             message.reject_log_error = partial(self.give_up, message)
+            received(message, self.app.tasks)
             try:
                 fault = messages.fault(message.headers, message.payload)
                 if fault is None:
@@ -130,7 +133,10 @@ class Consumer(CeleryConsumer):
         cause: Cause | None = getattr(message, "cause", None)
         # Without a connection the broker has taken the message back already.
         held = getattr(message.channel, "connection", None) is not None
-        if held and cause is not None and not requeue and self.burial.bury(message, cause):
+        told = held and cause is not None and not requeue and self.burial.bury(message, cause)
+        if held and not requeue:
+            DEAD_LETTERS.inc(cause.reason if cause else Reason.REJECTED, "yes" if told else "no")
+        if told:
             message.ack_log_error(log, errors)
         else:
             type(message).reject_log_error(message, log, errors, requeue=requeue)

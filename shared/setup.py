@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shared.render.definitions import definitions, dump, fits, password_hash
-from shared.render.permissions import ADMIN, BEAT, FLOWER, MONITOR, OPERATOR
+from shared.render.permissions import ADMIN, BEAT, EXPORTER, FLOWER, MONITOR, OPERATOR
 from shared.topology import PUBLISHERS, SERVICES
 
 #: 32 characters of 6 bits each.
@@ -86,6 +86,7 @@ def prepare(folder: Path) -> None:
     redis = {name: _password(folder / name / "redis_password") for name in OWNERS}
     # The monitoring user's password is part of Flower's file; it is kept beside the definitions it belongs to.
     broker[MONITOR] = _password(folder / FLOWER / "monitor_password")
+    broker[EXPORTER] = _password(folder / EXPORTER / "broker_password")
     broker[ADMIN] = _password(folder / "people" / "rabbitmq")
     flower = _password(folder / "people" / "flower")
 

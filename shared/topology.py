@@ -36,8 +36,8 @@ DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq "
-    "redis setup shared tasks unrouted".split()
+    "admin all amq beat celery celeryev cli dead default exporter flower gateway github guest monitor operator people "
+    "rabbitmq redis setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]

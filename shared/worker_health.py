@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from celery import bootsteps, signals
 from celery.utils.log import get_logger
 from celery.worker import state
 
+from shared.metrics.declared import READY
+from shared.metrics.exposition import Exposition
+from shared.metrics.requests import look
 from shared.status import StatusServer
 
 logger = get_logger(__name__)
@@ -82,6 +86,7 @@ class Watch(bootsteps.StartStopStep):
 
     def _look(self, consumer: Any) -> None:
         consumer.health.turn()
+        look(consumer.pool)
         self._say(consumer, self._consumes(consumer) or self._broker.fault(consumer) or self._pool.fault(consumer))
 
     def _consumes(self, consumer: Any) -> str | None:
@@ -203,11 +208,16 @@ class Status(bootsteps.StartStopStep):
         super().__init__(worker, **kwargs)
         self._server: StatusServer | None = None
         self._pid = os.getpid()
+        self._told = Exposition(
+            forks=worker.pool_cls.__module__.endswith(".prefork"),
+            refresh=lambda: READY.set(worker.consumer.health.ready().status == HTTPStatus.OK),
+        )
 
     def start(self, worker: Any) -> None:
         """Answer from now on."""
         settings, health = worker.app.settings, worker.consumer.health
-        self._server = StatusServer(settings.status_host, settings.status_port, health.routes())
+        routes = {**health.routes(), "/metrics": self._told.answer}
+        self._server = StatusServer(settings.status_host, settings.status_port, routes, self._told.tidy)
         logger.info("status on port %d", self._server.port)
         signals.worker_process_init.connect(self._forked, weak=False, dispatch_uid="status-port")
         signals.worker_shutting_down.connect(lambda **_: health.stop(), weak=False, dispatch_uid="status-port")
@@ -221,6 +231,7 @@ class Status(bootsteps.StartStopStep):
         """Answer no more."""
         if self._server is not None:
             self._server.close()
+            self._told.close()
             self._server = None
 
     terminate = stop

@@ -12,6 +12,8 @@ from shared.topology import DELAY_BITS, DELAY_DELIVERY_EXCHANGE, TASKS_EXCHANGE
 HEADER = "dead-letter"
 #: Set by a publisher of ours, and carried from attempt to attempt: when the task was asked for first, ISO 8601.
 FIRST_PUBLISHED = "first_published"
+#: Set by a publisher of ours for each attempt: when it was published, or when its delay ends. ISO 8601.
+DUE = "due"
 #: How often an operator has replayed the message.
 REPLAYS = "replays"
 

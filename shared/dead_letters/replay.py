@@ -8,13 +8,14 @@ and waits for a person's word.
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from kombu.exceptions import OperationalError
 
 from shared import messages
-from shared.dead_letters.cause import REPLAYS, Reason
+from shared.dead_letters.cause import DUE, REPLAYS, Reason
 from shared.dead_letters.letter import DeadLetter
 from shared.errors import Error
 from shared.signatures import declarations
@@ -158,7 +159,7 @@ class Replay:
             body = json.dumps([args, kwargs, payload[2]]).encode()
             headers |= {"argsrepr": repr(args), "kwargsrepr": repr(kwargs)}
         # A replay is a new beginning: it has all its attempts, and is not too late again.
-        headers |= {REPLAYS: letter.replays + 1, "retries": 0}
+        headers |= {REPLAYS: letter.replays + 1, "retries": 0, DUE: datetime.now(UTC).isoformat()}
         if letter.reason == Reason.EXPIRED:
             headers["expires"] = None
         return _routing_key(letter), headers, body

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from shared.render.permissions import FLOWER, MONITOR
+from shared.render.permissions import EXPORTER, FLOWER, MONITOR
 from shared.render.worker import worker_arguments
 from shared.setup import OWNERS
 from shared.topology import SERVICES, ServiceSpec
@@ -93,6 +93,7 @@ def secrets_kustomization() -> str:
         kustomization(
             secretGenerator=[
                 *own,
+                {"name": credentials(EXPORTER), "files": [f"{GENERATED}/{EXPORTER}/broker_password"]},
                 {"name": "rabbitmq-definitions", "files": [f"{GENERATED}/rabbitmq/definitions.json"]},
                 {"name": "redis-users", "files": [f"{GENERATED}/redis/redis.conf"]},
                 {

@@ -16,6 +16,7 @@ from shared.render.kubernetes import (
     selector,
     user_secrets,
 )
+from shared.render.permissions import EXPORTER
 from shared.setup import OWNERS
 from shared.topology import SERVICES, ServiceSpec
 
@@ -60,6 +61,7 @@ def external_secrets(services: Iterable[ServiceSpec] = SERVICES) -> str:
     )
     return dump(
         *(_external_secret(credentials(name), credential_files(name)) for name in OWNERS),
+        _external_secret(credentials(EXPORTER), ["broker_password"]),
         _external_secret("rabbitmq-definitions", ["definitions.json"]),
         _external_secret("rabbitmq-monitor", ["username", "password"]),
         _external_secret(user_secrets("gateway"), ["gateway_api_keys"]),

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from shared.topology import SERVICES
-from tests.e2e.houses import ComposeHouse
+from tests.e2e.houses import ComposeHouse, report
 from tests.e2e.test_cluster import until
 
 pytestmark = pytest.mark.containers
@@ -37,6 +37,45 @@ def test_workers_and_beat_answer_within_their_networks_alone(compose: ComposeHou
         assert f"{STATUS_PORT}/tcp" not in (container["HostConfig"]["PortBindings"] or {}), service
         # And it answers
         assert status(compose, service, "/healthz") == status(compose, service, "/readyz") == "200", service
+
+
+#: As the probe, but any host, and the whole answer.
+FETCH = "exec 3<>/dev/tcp/{host}/{port}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+
+
+def fetch(compose: ComposeHouse, host: str, path: str = "/metrics", port: int = STATUS_PORT) -> str:
+    """What a host of the inner network answers to a worker."""
+    script = FETCH.format(host=host, port=port, path=path)
+    return compose.compose("exec", "-T", "calculator", "bash", "-c", script).stdout
+
+
+def test_metrics_are_told_inside_the_networks(compose: ComposeHouse) -> None:
+    # Given a report that was made, and the exporter
+    report(compose, "--period", "week", "--refresh")
+    assert compose.compose("--profile", "monitoring", "up", "-d", "--wait", "--no-deps", "exporter").returncode == 0
+    try:
+        # Then each says what it has done or sees
+        for host, port, path, text in (
+            ("reporter", STATUS_PORT, "/metrics", 'taskhouse_report_timestamp_seconds{period="week"}'),
+            ("reporter", STATUS_PORT, "/metrics", 'tasks_total{outcome="succeeded",task="reporter.fetch_repos"}'),
+            ("reporter", STATUS_PORT, "/metrics", "taskhouse_github_quota_left"),
+            ("gateway", STATUS_PORT, "/metrics", 'http_requests_total{method="GET",route="/healthz",status="200"}'),
+            ("beat", STATUS_PORT, "/metrics", "taskhouse_beat_tick_timestamp_seconds"),
+            ("exporter", STATUS_PORT, "/metrics", 'taskhouse_queue_consumers{queue="reporter"} 1.0'),
+            ("rabbitmq", 15692, "/metrics/detailed?family=queue_coarse_metrics", 'queue="unrouted"'),
+        ):
+            until(
+                f"{host} tells {text}",
+                lambda host=host, port=port, path=path, text=text: (  # type: ignore[misc]
+                    text in fetch(compose, host, path, port)
+                ),
+            )
+        # And the port is open to nobody else
+        (container,) = compose.containers("exporter")
+        assert not container["HostConfig"]["PortBindings"]
+        assert container["HostConfig"]["ReadonlyRootfs"] is True
+    finally:
+        compose.compose("--profile", "monitoring", "rm", "-sf", "exporter")
 
 
 @pytest.mark.parametrize("pause", [40, pytest.param(120, marks=pytest.mark.long)])

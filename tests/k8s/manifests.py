@@ -83,6 +83,11 @@ def volumes_of(workload: Json) -> dict[str, Json]:
     return {volume["name"]: volume for volume in pod_of(workload)["volumes"]}
 
 
+def has_an_app(workload: Json) -> bool:
+    """Whether an app of ours runs in it, which speaks to broker and Redis."""
+    return labels_of(workload)["app.kubernetes.io/component"] in ("worker", "publisher", "operator")
+
+
 def labels_of(workload: Json) -> dict[str, str]:
     """The pod's labels."""
     return workload["spec"]["template"]["metadata"]["labels"]

@@ -6,7 +6,7 @@ import pytest
 
 from shared.render.kubernetes import kubernetes_name
 from shared.topology import SERVICES
-from tests.k8s.manifests import Json, Manifests, container_of, labels_of, name_of, selects
+from tests.k8s.manifests import Json, Manifests, container_of, has_an_app, labels_of, name_of, selects
 
 EVERYTHING = "local with all of these"
 #: A Service, a pod, a machine, a cloud's metadata, a carrier's; the same of IPv6.
@@ -64,7 +64,7 @@ def test_every_pod_finds_names_and_its_servers(combinations: dict[str, Manifests
     if name == "production":
         return
     for workload in made.workloads:
-        client = labels_of(workload)["app.kubernetes.io/component"] != "server"
+        client = has_an_app(workload)
         for server, port in (("rabbitmq", 5672), ("redis", 6379)):
             assert allows(made, name_of(workload), server, port) == client, name_of(workload)
 
@@ -75,7 +75,7 @@ def test_only_the_mailer_sends_mail_and_only_the_reporter_asks_github(combinatio
         name, own = name_of(workload), labels_of(workload)
         assert allows(made, name, "mailcatcher", 1025) == (name == "mailer")
         assert allows(made, name, "github", 8080) == (name == "reporter")
-        assert allows(made, name, "rabbitmq", 15672) == (name == "flower")
+        assert allows(made, name, "rabbitmq", 15672) == (name in ("flower", "exporter"))
         outside = {
             port["port"]
             for rule in rules(made, "egress", own)

@@ -86,11 +86,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
     setup.prepare(secrets)
     # Its helper that removes what is left is an image more; the block below removes the container.
     testcontainers_config.ryuk_disabled = True
-    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
+    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672, 15672, 15692)
     container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
     container.with_volume_mapping(
         str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
     )
+    container.with_volume_mapping(str(ROOT / "compose/rabbitmq/enabled_plugins"), "/etc/rabbitmq/enabled_plugins")
     with container:
         check = "rabbitmq-diagnostics -q check_port_connectivity"
         eventually(lambda: container.exec(check).exit_code == 0, patience=120)

@@ -70,6 +70,14 @@ class OwnBroker:
             "REDIS_URL": redis.url,
         }
 
+    def address(self, port: int) -> str:
+        """Host and port, where it listens for this machine."""
+        return f"{self._container.get_container_host_ip()}:{self._container.get_exposed_port(port)}"
+
+    def password_file(self, name: str) -> str:
+        """Of a user."""
+        return str(self._secrets / name / "broker_password")
+
     def run(self, *command: str) -> str:
         """Run a command in its container; gives what it says."""
         done = self._container.exec(list(command))

@@ -9,16 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from celery.worker import state
 
 from shared import worker_health
 from shared.app import App
 from shared.config import Settings
+from shared.consumer import Consumer
 from shared.embedded.worker import WorkerDied, running
 from shared.errors import ConfigError
 from shared.health import ALIVE_WITHIN, READY_WITHIN, Health
-from shared.status import StatusServer
+from shared.status import Answer, StatusServer
 from shared.topology import service
 from shared.worker_health import INTERVAL, REPLACED_WITHIN, RETRY, Broker, Watch
 
@@ -164,6 +166,47 @@ def test_a_port_that_is_taken_is_told_by_the_variables_name() -> None:
             StatusServer("127.0.0.1", server.port, Health().routes())
     finally:
         server.close()
+
+
+def test_a_question_that_fails_is_answered_so_and_the_others_as_before(caplog: pytest.LogCaptureFixture) -> None:
+    # Given something that cannot be told, and something that fails now and then
+    def fail() -> Answer:
+        raise ValueError("made to fail")
+
+    server = StatusServer("127.0.0.1", 0, {**Health(None).routes(), "/metrics": fail}, fail)  # type: ignore[arg-type]
+    try:
+        # When it is asked for, then that is an error, in the log too
+        assert httpx.get(f"http://127.0.0.1:{server.port}/metrics").status_code == 500
+        assert "made to fail" in caplog.text
+        # And the health is told as before
+        assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200
+        assert until(lambda: "now and then" in caplog.text)
+        assert httpx.get(f"http://127.0.0.1:{server.port}/healthz").status_code == 200
+    finally:
+        server.close()
+
+
+def test_a_worker_that_tries_to_connect_is_alive_as_long_as_it_takes() -> None:
+    # Given a worker whose broker is away for an hour
+    clock = Clock()
+    worker: Any = Consumer.__new__(Consumer)
+    worker.health = Health(clock=clock)
+    worker.app = SimpleNamespace(
+        conf=SimpleNamespace(broker_connection_retry_on_startup=True, broker_connection_max_retries=None)
+    )
+    alive = []
+
+    def ensure_connection(errback: Any, retries: Any, *, callback: Callable[[], None]) -> str:
+        for _ in range(3600):
+            clock.now += 1
+            callback()
+            alive.append(worker.health.alive().status == 200)
+        return "connected"
+
+    # When it tries each second, then it is alive, and not ready
+    assert worker.ensure_connected(SimpleNamespace(ensure_connection=ensure_connection)) == "connected"
+    assert all(alive) and len(alive) == 3600
+    assert worker.health.ready().status == 503
 
 
 # --- A worker that looks at itself ------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_names_that_lead_to_other_queues_and_users_are_reserved() -> None:
     # Given what RabbitMQ, Redis, Celery and we call something: routing keys, queues and exchanges,
     used = {"all", "amq", "celery", "celeryev", "tasks", "dead", "unrouted"}
     # users of the servers,
-    used |= {"admin", "beat", "default", "flower", "guest", "monitor", "operator"}
+    used |= {"admin", "beat", "default", "exporter", "flower", "guest", "monitor", "operator"}
     # and containers and folders
     used |= {"cli", "people", "rabbitmq", "redis", "setup", "shared"}
     # Then no service may be called so

@@ -1,15 +1,18 @@
 """A worker of the calculator, its broker, and who asks the worker how it is."""
 
 import os
-import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from shared.app import App, create_app
 from shared.config import Settings
@@ -20,6 +23,31 @@ from tests.mail.waiting import eventually
 
 QUEUE = "calculator"
 HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The samples of one scrape, by name and labels."""
+
+    samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+    @classmethod
+    def read(cls, text: str) -> "Metrics":
+        """From Prometheus' text format."""
+        samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+        return cls({(one.name, frozenset(one.labels.items())): one.value for one in samples})
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """A sample's value, its name without `taskhouse_`; 0 where there is none."""
+        return self.samples.get((f"taskhouse_{name}", frozenset(labels.items())), 0)
+
+    def all(self, name: str, label: str) -> dict[str, float]:
+        """Sums by one label."""
+        found: dict[str, float] = {}
+        for (sample, labels), value in self.samples.items():
+            if sample == f"taskhouse_{name}":
+                found[dict(labels)[label]] = found.get(dict(labels)[label], 0) + value
+        return found
 
 
 class House:
@@ -41,34 +69,29 @@ class House:
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def start(
-        self, *options: str, pool: Pool = "prefork", concurrency: int = 2, wait: bool = True, **environ: str
+        self, *, pool: Pool = "prefork", concurrency: int = 2, recycled: int | None = None, **environ: str
     ) -> None:
-        """One more worker, with a status port of its own; `options` follow on its command line."""
+        """One more worker, with a status port of its own; a process is replaced after `recycled` tasks."""
         arguments = worker_arguments(replace(service(QUEUE), pool=pool, concurrency=(concurrency, concurrency)))
         arguments[arguments.index("-A") + 1] = "tests.watching.app"
+        if recycled is not None:
+            arguments.append(f"--max-tasks-per-child={recycled}")
         name = f"--hostname={QUEUE}@{len(self._workers)}"
-        begins = self.log.stat().st_size if self.log.exists() else 0
+        with socket.socket() as free:
+            free.bind((HOST, 0))
+            self.port: int = free.getsockname()[1]
         with self.log.open("ab") as output:
             self.worker = subprocess.Popen(
-                [sys.executable, "-m", "celery", *arguments, name, *options],
-                env={**self._environ, "STATUS_PORT": "0", "STATUS_HOST": HOST, **environ},
+                [sys.executable, "-m", "celery", *arguments, name],
+                env={**self._environ, "STATUS_PORT": str(self.port), "STATUS_HOST": HOST, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._workers.append(self.worker)
-        told: list[str] = []
-
-        def listens() -> bool:
-            assert self.worker.poll() is None, self.log.read_text()
-            told[:] = re.findall(r"status on port (\d+)", self.log.read_text()[begins:])
-            return bool(told)
-
-        eventually(listens)
-        self.port = int(told[-1])
-        if wait:
-            eventually(self.ready)
+        eventually(self._listens)
+        eventually(self.ready)
 
     def ask(self, path: str, timeout: float = 5) -> tuple[int, str]:
         """Status and text of an answer of the last worker's status port."""
@@ -79,6 +102,13 @@ class House:
             return answer.status, answer.read().decode()
         finally:
             connection.close()
+
+    def _listens(self) -> bool:
+        assert self.worker.poll() is None, self.log.read_text()
+        try:
+            return self.alive()
+        except ConnectionRefusedError:
+            return False
 
     def ready(self) -> bool:
         return self.ask("/readyz")[0] == 200
@@ -100,6 +130,17 @@ class House:
 
         eventually(unready, within)
         return time.monotonic() - begun
+
+    def metrics(self) -> Metrics:
+        """What the last worker has counted."""
+        status, text = self.ask("/metrics")
+        assert status == 200
+        return Metrics.read(text)
+
+    def dead_letters(self) -> int:
+        """How many the broker has."""
+        with self.app.connection_for_write() as connection:
+            return connection.default_channel.queue_declare(dead_letter_queue(QUEUE), passive=True).message_count
 
     def send(self, name: str, *args: Any, **options: Any) -> Any:
         """Publish a task by its name."""
