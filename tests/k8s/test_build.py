@@ -1,7 +1,9 @@
 """Everything that is promised builds, and is what a server of either of the two newest minor versions would take."""
 
 import json
+import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -90,6 +92,32 @@ def test_the_passwords_are_kept_out_of_the_repository() -> None:
         ["git", "check-ignore", "-q", f"k8s/secrets/{GENERATED}/reporter/broker_password"], cwd=ROOT, check=False
     )
     assert ignored.returncode == 0
+
+
+def test_make_makes_every_file_that_the_secrets_are_made_of(tmp_path: Path) -> None:
+    # When a person makes the passwords, once and again
+    folder = tmp_path / GENERATED
+    for _ in range(2):
+        made = subprocess.run(
+            ["make", "-s", "k8s-secrets", f"K8S_SECRETS={folder}", f"PYTHON={sys.executable}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert made.returncode == 0, made.stderr
+
+    # Then nobody else on this machine may look into them
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    # And each file that a Secret is made of is there
+    generators = yaml.safe_load((ROOT / "k8s/secrets/kustomization.yaml").read_text())["secretGenerator"]
+    for file in (file.rpartition("=")[2] for secret in generators for file in secret["files"]):
+        assert (tmp_path / file).read_text(), file
+
+
+def test_make_asks_which_pool_is_to_be_scaled() -> None:
+    asked = subprocess.run(["make", "-s", "k8s-scale"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert asked.returncode != 0 and "make k8s-scale SERVICE=mailer N=5" in asked.stderr
 
 
 def test_the_menu_names_every_component_and_each_says_what_it_is() -> None:
