@@ -6,6 +6,7 @@ and `--rotate NAME` first forgets those of one owner.
 """
 
 import argparse
+import json
 import os
 import secrets
 import sys
@@ -16,7 +17,7 @@ from typing import Self
 
 from shared.errors import ConfigError
 from shared.render import redis_users
-from shared.render.definitions import definitions, dump, password_hash
+from shared.render.definitions import definitions, dump, fits, password_hash
 from shared.render.permissions import ADMIN, BEAT, EXPORTER, FLOWER, MONITOR, OPERATOR
 from shared.render.redis_users import HEALTH, REPLICATION, RedisUser
 from shared.topology import BROKER_NODES, PUBLISHERS, REDIS_NODES, SERVICES
@@ -203,8 +204,9 @@ def prepare(folder: Path, house: House | None = None) -> None:
     broker[ADMIN] = _password(folder / PEOPLE / "rabbitmq")
     flower = _password(folder / PEOPLE / "flower")
 
-    hashes = {name: password_hash(password) for name, password in broker.items()}
-    _write(folder / "rabbitmq" / "definitions.json", dump(definitions(password_hashes=hashes)))
+    loaded = folder / "rabbitmq" / "definitions.json"
+    hashes = _hashes(broker, loaded)
+    _write(loaded, dump(definitions(password_hashes=hashes)))
     # Nodes of one cluster know each other by it; a single one does without.
     _password(folder / "rabbitmq" / "erlang.cookie")
     _write(folder / "rabbitmq" / "house.conf", "# Written at each start.\n" + (_BROKER_TLS if house.tls else ""))
@@ -216,6 +218,16 @@ def prepare(folder: Path, house: House | None = None) -> None:
     _write(folder / FLOWER / "flowerconfig.py", _FLOWER.format(user=ADMIN, password=flower, apis=apis, ca=repr(ca)))
     if house.tls:
         _certify(folder, house)
+
+
+def _hashes(passwords: Mapping[str, str], kept: Path) -> dict[str, str]:
+    """A hash for each user: the one in the file `kept` where it still fits, so that a start changes nothing."""
+    known = json.loads(kept.read_text())["users"] if kept.is_file() else []
+    before = {user["name"]: user["password_hash"] for user in known}
+    return {
+        name: before[name] if fits(password, before.get(name, "")) else password_hash(password)
+        for name, password in passwords.items()
+    }
 
 
 def _certify(folder: Path, house: House) -> None:

@@ -66,6 +66,26 @@ def test_what_is_rotated_is_made_anew_and_nothing_else_is(
     assert authority.read_bytes() == secret[authority]
 
 
+def test_a_later_start_writes_what_stood_there(tmp_path: Path) -> None:
+    # Given a house whose servers have their files; a changed one starts a server of a cluster anew
+    setup.prepare(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    # When it is started again
+    setup.prepare(tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+
+    # And when one password is a new one
+    (tmp_path / "reporter" / "broker_password").unlink()
+    setup.prepare(tmp_path)
+
+    # Then its hash is another one, and no other changed
+    definitions = tmp_path / "rabbitmq" / "definitions.json"
+    old = {user["name"]: user["password_hash"] for user in json.loads(before[definitions])["users"]}
+    new = {user["name"]: user["password_hash"] for user in json.loads(definitions.read_text())["users"]}
+    assert {name for name in old if old[name] != new[name]} == {"reporter"}
+
+
 def test_the_servers_are_given_hashes_only(tmp_path: Path) -> None:
     # When a house is prepared
     setup.prepare(tmp_path)

@@ -15,6 +15,7 @@ from shared.topology import (
     RESERVED_NAMES,
     SERVICES,
     STOP_WITHIN,
+    Requests,
     Schedule,
     ServiceSpec,
     dead_letter_queue,
@@ -70,6 +71,16 @@ def test_names_that_lead_to_other_queues_and_users_are_reserved() -> None:
 
 def test_two_services_of_one_name_are_refused() -> None:
     assert "'painter' is there twice" in refusal(GOOD, GOOD)
+
+
+@pytest.mark.parametrize(("scale", "replicas"), [((-1, 2), 1), ((3, 2), 2), ((0, 0), 1), ((2, 5), 1), ((0, 5), 6)])
+def test_a_scale_that_is_none_is_refused(scale: tuple[int, int], replicas: int) -> None:
+    assert "scale" in refusal(replace(GOOD, scale=scale, replicas=replicas))
+
+
+@pytest.mark.parametrize("memory", [0, GOOD.memory + 1])
+def test_a_request_above_its_limit_is_refused(memory: int) -> None:
+    assert "requests.memory" in refusal(replace(GOOD, requests=Requests(memory=memory)))
 
 
 @pytest.mark.parametrize("concurrency", [(0, 1), (2, 1), (-1, 4), (0, 0)])
