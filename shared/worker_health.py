@@ -156,6 +156,9 @@ class Broker:
 
     def fault(self, consumer: Any) -> str | None:
         """Why no task can come over this connection."""
+        if consumer.connection is None or not consumer.connection.connected:
+            # To ask it for more would connect it anew, here, and wait.
+            return NO_CONNECTION
         wire = consumer.connection.connection
         heartbeat = getattr(wire, "heartbeat", 0)
         received = getattr(wire, "bytes_recv", None)

@@ -41,8 +41,6 @@ RESTRICTED_VOLUMES = {
 }
 #: Variables that others read: the SDK of the object store.
 FOREIGN = {"AWS_REGION", "AWS_ENDPOINT_URL", "AWS_SHARED_CREDENTIALS_FILE"}
-#: Not in Settings here yet.
-FOREIGN |= {"TLS_CA_FILE"}
 #: What only other variables' values name.
 PARTS = {"BROKER_SCHEME", "BROKER_ADDRESS", "REDIS_SCHEME", "REDIS_ADDRESS"}
 
