@@ -22,7 +22,7 @@ from shared.errors import ConfigError
 from shared.health import ALIVE_WITHIN, READY_WITHIN, Health
 from shared.status import Answer, StatusServer
 from shared.topology import service
-from shared.worker_health import INTERVAL, REPLACED_WITHIN, RETRY, Broker, Watch
+from shared.worker_health import INTERVAL, NO_CONNECTION, REPLACED_WITHIN, RETRY, Broker, Watch
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +75,7 @@ def consumer(path: Path | None = None, consuming: bool | None = True, *, hub: bo
         ),
         health=Health(),
         hub=object() if hub else None,
-        connection=SimpleNamespace(connection=None),
+        connection=SimpleNamespace(connection=None, connected=True),
         pool=SimpleNamespace(),
         task_consumer=None if consuming is None else tasks,
         timer=SimpleNamespace(call_after=lambda *asked: Timer(asked)),
@@ -353,3 +353,16 @@ def test_a_pool_without_processes_is_told_unless_they_are_being_replaced(tasks: 
     # When there is one, then all is well
     worker.pool._pool._pool.append(SimpleNamespace(pid=os.getpid()))
     assert pool.fault(worker) is None
+
+
+def test_a_connection_that_is_gone_is_not_made_anew_by_looking_at_it() -> None:
+    # Given a worker whose connection is lost: to ask kombu for it would connect, and wait
+    class Lost:
+        connected = False
+
+        @property
+        def connection(self) -> None:
+            raise AssertionError("it connects")
+
+    # Then it is told, and nobody connects
+    assert Broker().fault(SimpleNamespace(connection=Lost())) == NO_CONNECTION
