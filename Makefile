@@ -88,7 +88,7 @@ test: $(VENV)/ready lint ## everything that can run here; container tests need D
 lint: $(VENV)/ready ## style, types, who imports whom
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy shared services tests examples
+	@$(VENV)/bin/mypy shared services tests examples bench
 	@$(VENV)/bin/lint-imports --no-logo
 
 chaos: $(VENV)/ready ## break the cluster and count; CASE=kill-child plays one, SEED=42 as it was, SHORT=1 its short form
