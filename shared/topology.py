@@ -38,6 +38,8 @@ DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
 #: Hosts of the broker's nodes in the local cluster: the first alone, or all of them.
 BROKER_NODES = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
+#: Of them, how many have a copy of each queue. Three outlive the loss of one; a fourth would make each write slower.
+QUEUE_MEMBERS = 3
 #: Hosts of Redis there: the first alone, or with its replica.
 REDIS_NODES = ("redis", "redis-replica")
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from shared.render.permissions import BEAT, FLOWER, OPERATOR
-from shared.topology import BROKER_NODES, PUBLISHERS, REDIS_NODES, SERVICES, ServiceSpec
+from shared.topology import BROKER_NODES, PUBLISHERS, QUEUE_MEMBERS, REDIS_NODES, SERVICES, ServiceSpec
 
 #: What a user names who wants the replica to become the primary: it is given to all who must know.
 PRIMARY = f"${{REDIS_PRIMARY:-{REDIS_NODES[0]}}}"
@@ -24,7 +24,7 @@ cluster_partition_handling = pause_minority
 
 # A queue that has too few members, because it was made while a node was away, gets one as soon as a node comes.
 quorum_queue.continuous_membership_reconciliation.enabled = true
-quorum_queue.continuous_membership_reconciliation.target_group_size = {count}
+quorum_queue.continuous_membership_reconciliation.target_group_size = {members}
 # Milliseconds: after a node has come, and else.
 quorum_queue.continuous_membership_reconciliation.trigger_interval = 2000
 quorum_queue.continuous_membership_reconciliation.interval = 60000
@@ -46,7 +46,7 @@ def configuration() -> str:
         f"cluster_formation.classic_config.nodes.{number} = rabbit@{node}"
         for number, node in enumerate(BROKER_NODES, start=1)
     )
-    return _CONFIGURATION.format(nodes=nodes, count=len(BROKER_NODES))
+    return _CONFIGURATION.format(nodes=nodes, members=QUEUE_MEMBERS)
 
 
 def render(services: Iterable[ServiceSpec] = SERVICES) -> str:

@@ -47,4 +47,4 @@ def test_each_node_looks_for_every_node() -> None:
     lines = dict(line.split(" = ") for line in configuration().splitlines() if line and not line.startswith("#"))
     nodes = [value for name, value in lines.items() if name.startswith("cluster_formation.classic_config.nodes.")]
     assert nodes == [f"rabbit@{node}" for node in BROKER_NODES]
-    assert lines["quorum_queue.continuous_membership_reconciliation.target_group_size"] == str(len(BROKER_NODES))
+    assert lines["quorum_queue.continuous_membership_reconciliation.target_group_size"] == "3"
