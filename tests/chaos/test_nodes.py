@@ -15,9 +15,7 @@ pytestmark = pytest.mark.containers
 
 
 @pytest.mark.parametrize("case", played(NODES, ASKED), ids=lambda case: case.name)
-def test_nothing_is_lost(
-    case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
-) -> None:
+def test_nothing_is_lost(case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record) -> None:
     # Given three nodes, when that is done to them
     verdict = play(case, nodes, chance, tmp_path, record)
 
