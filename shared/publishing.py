@@ -20,6 +20,7 @@ from kombu.compression import compress
 from kombu.exceptions import OperationalError
 from kombu.serialization import dumps
 
+from shared import names
 from shared.errors import Error
 
 logger = logging.getLogger(__name__)
@@ -228,6 +229,8 @@ class Line:
         usual = connection.connect_timeout
         connection.connect_timeout = max(_LEAST, min(self._care.connect_timeout, end - time.monotonic()))
         try:
+            if not connection.connected and connection.transport.driver_type == "amqp":
+                names.resolve(connection.hostname, connection.port, connection.connect_timeout)
             connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
         finally:
             connection.connect_timeout = usual
