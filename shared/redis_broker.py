@@ -22,6 +22,8 @@ WEAKER = (
     "a message that no service takes is refused where it is published, and not kept",
     "every service's user may read and write every queue",
 )
+#: Redis' database for messages. Results, locks and schedules have 0.
+DATABASE = 1
 #: Seconds for which deliveries of one message are counted.
 COUNT_EXPIRES = 7 * 24 * 3600
 #: What the keys begin with that count them.

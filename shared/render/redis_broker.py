@@ -2,11 +2,9 @@
 
 from collections.abc import Iterable
 
+from shared.redis_broker import DATABASE
 from shared.render.cluster import clients
 from shared.topology import SERVICES, ServiceSpec
-
-#: Redis' database for messages. Results, locks and schedules have 0.
-DATABASE = 1
 
 _HEAD = """\
 # Redis as the broker; what that weakens stands in docs/choices.md:
