@@ -232,7 +232,7 @@ NODES: tuple[Case, ...] = (
         act=nodes.two_killed,
         short=Scale(tasks=50, down=6, bound=300),
         long=Scale(tasks=1000, down=60, bound=900),
-        control=Control("confirms", sees="false"),
+        control=Control("confirms,pause_minority", sees="false"),
     ),
     Case(
         name="leader-isolated",
