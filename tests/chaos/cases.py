@@ -218,7 +218,7 @@ CASES: tuple[Case, ...] = (
 NODES: tuple[Case, ...] = (
     Case(
         name="node-killed",
-        injection="one RabbitMQ node of three killed, down and up for 30 s each, while tasks are published",
+        injection="one RabbitMQ node of three after another killed, and as long up again, while tasks are published",
         passes="0 lost; stall recorded",
         act=nodes.one_killed,
         short=Scale(tasks=1500, down=4, bound=300),
