@@ -90,8 +90,8 @@ CASES: tuple[Case, ...] = (
         injection="5 % loss and 100 ms between worker and broker, then the container is killed",
         passes="consumes on",
         act=network.lossy,
-        short=Scale(tasks=140, down=4, work=(0.3, 1.0), bound=300),
-        long=Scale(tasks=400, down=60, work=(0.3, 2.0), bound=900),
+        short=Scale(tasks=2000, down=4, work=(0.3, 1.0), rate=6, bound=300),
+        long=Scale(tasks=20_000, down=120, work=(0.3, 2.0), rate=3, bound=900),
         control=Control("late_ack", sees="lost"),
     ),
     Case(
