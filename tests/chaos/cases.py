@@ -90,8 +90,8 @@ CASES: tuple[Case, ...] = (
         injection="5 % loss and 100 ms between worker and broker, then the container is killed",
         passes="consumes on",
         act=network.lossy,
-        short=Scale(tasks=140, down=4, work=(0.3, 1.0), bound=300),
-        long=Scale(tasks=400, down=60, work=(0.3, 2.0), bound=900),
+        short=Scale(tasks=2000, down=4, work=(0.3, 1.0), rate=6, bound=300),
+        long=Scale(tasks=20_000, down=120, work=(0.3, 2.0), rate=3, bound=900),
         control=Control("late_ack", sees="lost"),
     ),
     Case(
@@ -218,7 +218,7 @@ CASES: tuple[Case, ...] = (
 NODES: tuple[Case, ...] = (
     Case(
         name="node-killed",
-        injection="one RabbitMQ node of three killed, down and up for 30 s each, while tasks are published",
+        injection="one RabbitMQ node of three after another killed, and as long up again, while tasks are published",
         passes="0 lost; stall recorded",
         act=nodes.one_killed,
         short=Scale(tasks=1500, down=4, bound=300),
@@ -232,7 +232,7 @@ NODES: tuple[Case, ...] = (
         act=nodes.two_killed,
         short=Scale(tasks=50, down=6, bound=300),
         long=Scale(tasks=1000, down=60, bound=900),
-        control=Control("confirms", sees="false"),
+        control=Control("confirms,pause_minority", sees="false"),
     ),
     Case(
         name="leader-isolated",

@@ -28,5 +28,5 @@ def play(
         stage.close()
     name = f"{case.name} without {without}" if without else case.name
     seconds, form = time.monotonic() - began, "long" if long else "short"
-    record.add(Played(name, form, SEED, seconds, len(stage.faults), theatre.broker.version(), verdict))
+    record.add(Played(name, form, SEED, seconds, len(stage.faults), scale.down, theatre.broker.version(), verdict))
     return verdict

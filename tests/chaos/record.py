@@ -22,6 +22,7 @@ class Played:
         seed: of the run.
         seconds: that it took.
         faults: how often it struck.
+        down: seconds that it lasted each time; 0 for a moment.
         broker: RabbitMQ's version.
         verdict: the judge's.
     """
@@ -31,6 +32,7 @@ class Played:
     seed: int
     seconds: float
     faults: int
+    down: float
     broker: str
     verdict: Verdict
 
@@ -43,6 +45,7 @@ class Played:
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "seconds": round(self.seconds, 1),
             "faults": self.faults,
+            "down": self.down,
             "confirmed": verdict.outcomes.get("confirmed", 0),
             "failed": verdict.outcomes.get("failed", 0),
             "unknown": verdict.outcomes.get("unknown", 0),

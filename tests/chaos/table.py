@@ -35,6 +35,7 @@ def _cells(case: Case, cases: Mapping[str, Any]) -> Iterator[str]:
     figures = cases[case.name]
     form = "" if figures["form"] == "long" else " (short form)"
     times = f" × {figures['faults']}" if figures["faults"] > 1 else ""
+    times += f", {figures['down']:g} s" if figures.get("down") else ""
     yield f"`{case.name}`{form}"
     yield f"{case.injection}{times}"
     yield case.passes

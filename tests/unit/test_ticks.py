@@ -8,7 +8,7 @@ from redbeat import RedBeatSchedulerEntry
 
 from shared import ticks
 from shared.app import create_app
-from shared.beat import Scheduler, keyed
+from shared.beat import Entry, Scheduler, keyed
 from tests.servers import OwnRedis
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -71,6 +71,24 @@ def test_two_schedulers_publish_one_tick_with_one_id(redis: OwnRedis, monkeypatc
     # Then each has published it, under the same id, and the entry keeps none
     assert len(published) == 2 and len(set(published)) == 1
     assert "task_id" not in RedBeatSchedulerEntry.from_key(entry.key, app=app).options
+
+
+def test_a_beat_whose_clock_is_ahead_puts_nothing_off(redis: OwnRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a schedule that one beat has stored
+    monkeypatch.setenv("BROKER_URL", "amqp://beat@127.0.0.1:9//")
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    app = create_app(current=False)
+    often = {"name": "often", "task": "mailer.send_digest", "schedule": schedule(1.0), "app": app}
+    first = Entry(**often)
+    first.save()
+    looked_at = redis.client.zscore(app.redbeat_conf.schedule_key, first.key)
+
+    # When another one starts whose clock is ten minutes ahead
+    monkeypatch.setattr(Entry, "default_now", lambda self: datetime.now(UTC) + timedelta(minutes=10))
+    Entry(**often).save()
+
+    # Then the first one looks at it when it would have
+    assert redis.client.zscore(app.redbeat_conf.schedule_key, first.key) == looked_at
 
 
 def test_what_follows_a_tick_has_an_id_that_follows_from_it(monkeypatch: pytest.MonkeyPatch) -> None:

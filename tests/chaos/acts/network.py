@@ -32,7 +32,7 @@ def cut_off(stage: Stage) -> None:
 
 
 def lossy(stage: Stage) -> None:
-    """A line with 5 % loss and 100 ms delay; at its end the container is killed."""
+    """A line with 5 % loss and 100 ms delay; at its end the container is killed. Tasks come until then."""
     sidecar = Sidecar(stage, "calculator")
     stage.publish()
     stage.until("tasks run", lambda: stage.counts()["effects"] >= 5)
@@ -43,6 +43,7 @@ def lossy(stage: Stage) -> None:
     stage.until("tasks run", stage.at_work)
     stage.docker("kill", "--signal=KILL", sidecar.container)
     stage.docker("start", sidecar.container)
+    stage.stop()
     stage.drained()
 
 

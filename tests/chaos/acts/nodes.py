@@ -41,18 +41,29 @@ def two_killed(stage: Stage) -> None:
     """Two of three are killed: nobody can confirm anything until one is back."""
     stage.publish()
     stage.published()
+    if stage.lacks("pause_minority"):
+        _handle_partitions(stage, "ignore")
     lost = [stage.container(name) for name in stage.chance.sample(NODES, 2)]
     with stage.fault():
         stage.docker("kill", "--signal=KILL", *lost)
         stage.publish(1000, prefix="late", environ={"PUBLISH_TIMEOUT": f"{TIMEOUT:g}"}, rate=5.0, work=(0.0, 0.0))
+        stage.until("publishers were told something", lambda: len(stage.journal()) > stage.scale.tasks + 1)
         stage.pause(stage.scale.down)
     stage.docker("start", *lost)
     stage.until("all three are there again", lambda: stage.broker.complete(QUEUE, len(NODES)), every=1.0)
+    if stage.lacks("pause_minority"):
+        _handle_partitions(stage, "pause_minority")
     stage.until("a publish is confirmed again", lambda: stage.confirmed_since(stage.faults[-1].ended))
     stage.stop()
     stage.drained()
     stage.confirms_nothing_in(stage.faults[-1])
     stage.tells_within(TIMEOUT + SLACK)
+
+
+def _handle_partitions(stage: Stage, how: str) -> None:
+    setting = f"application:set_env(rabbit, cluster_partition_handling, {how})."
+    for node in NODES:
+        stage.compose("exec", "-T", node, "rabbitmqctl", "-q", "eval", setting)
 
 
 def leader_isolated(stage: Stage) -> None:
