@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from shared import keys
-from shared.redis_broker import DATABASE, DELIVERIES
+from shared.redis_broker import DELIVERIES
 from shared.render.permissions import BEAT, FLOWER, OPERATOR
 from shared.topology import PUBLISHERS, SERVICES, UNROUTED_QUEUE, ServiceSpec
 
@@ -30,8 +30,6 @@ _NEVER = "-@admin -@dangerous -scan -randomkey -dbsize -swapdb -move -function -
 #: Keys of kombu's Redis transport: what is not acknowledged, bindings, queues of control and of events; and ours that
 #: count deliveries.
 _OF_KOMBU = (f"{UNROUTED_QUEUE}*", "unacked*", "_kombu.*", "*.celery.pidbox*", "celeryev*", f"{DELIVERIES}*")
-#: What kombu's fan-out subscribes to: control, and events.
-_CHANNELS_OF_KOMBU = tuple(f"/{DATABASE}.{name}" for name in ("celery.pidbox", "celeryev", "celeryev/#", "celeryev/*"))
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class RedisUser:
         commands: rules over commands, in Redis' own form.
         reads: what keys begin with that it may read and not write.
         channels: what the channels begin with that it may hear and speak on.
-        listens: patterns of channels to which it may subscribe; Redis compares them letter by letter.
     """
 
     name: str
@@ -53,7 +50,6 @@ class RedisUser:
     patterns: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
-    listens: tuple[str, ...] = ()
 
     def line(self, password: str) -> str:
         """Its line of a configuration file. The password itself is not in it."""
@@ -63,7 +59,6 @@ class RedisUser:
             *(f"~{pattern}" for pattern in self.patterns),
             *(f"%R~{prefix}*" for prefix in self.reads),
             *(f"&{prefix}*" for prefix in self.channels),
-            *(f"&{pattern}" for pattern in self.listens),
             self.commands,
         ]
         return " ".join(rules)
@@ -110,8 +105,8 @@ def with_broker(user: RedisUser, services: Iterable[ServiceSpec] = SERVICES) -> 
         ),
         commands=f"{_TALK} {_WORK} +publish {_NEWS} {_NEVER}"
         + "".join(f" {one}" for one in ("+scan", "+info") if one in user.commands.split()),
-        channels=(*user.channels, "/"),
-        listens=_CHANNELS_OF_KOMBU,
+        # To all: kombu subscribes to patterns, and Redis compares these letter by letter with what is allowed.
+        channels=("",),
     )
 
 

@@ -15,7 +15,7 @@ import yaml
 from testcontainers.core.container import DockerContainer
 
 from shared.render import compose
-from shared.setup import prepare
+from shared.setup import House, prepare
 from shared.topology import Pool, ServiceSpec
 from tests.serving import free_port
 
@@ -81,7 +81,8 @@ class Servers:
 @contextmanager
 def running(folder: Path, secrets: Path) -> Iterator[Servers]:
     """Both servers, until the block ends."""
-    prepare(secrets)
+    # As with compose/redis-broker.yaml, Redis' users may use queues.
+    prepare(secrets, House(redis_broker=True))
     server = Redis(folder, secrets)
     rabbitmq = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
     rabbitmq.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
