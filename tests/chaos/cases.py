@@ -158,7 +158,7 @@ CASES: tuple[Case, ...] = (
         act=bodies.large,
         short=Scale(tasks=1, bound=300),
         long=Scale(tasks=10, bound=300),
-        control=Control("confirms", sees="lost"),
+        control=Control("confirms,size", sees="lost"),
         in_tests=True,
     ),
     Case(
@@ -199,7 +199,7 @@ CASES: tuple[Case, ...] = (
         act=schedule.two_beats,
         short=Scale(tasks=1, down=5, bound=300),
         long=Scale(tasks=1, down=60, bound=900),
-        control=Control("tick_id", sees="twice"),
+        control=Control("tick_id", sees="twice", scale=Scale(tasks=1, down=20, bound=300)),
     ),
     Case(
         name="trespass",

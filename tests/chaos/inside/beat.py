@@ -5,6 +5,7 @@ from typing import Any
 
 from redbeat import RedBeatScheduler
 
+from shared import ticks
 from shared.app import app
 from shared.beat import Scheduler
 
@@ -29,7 +30,8 @@ if "tick_id" in WITHOUT:
 
 
 class Unkeyed(Scheduler):
-    """Gives each publish an id of its own, as RedBeat does."""
+    """Gives each publish an id of its own, as RedBeat does; which tick it is stands in an argument, for the judge."""
 
     def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        entry.kwargs = {"slot": ticks.task_id(entry.name, entry.schedule, self.app.now())}
         return RedBeatScheduler.apply_async(self, entry, producer=producer, advance=advance, **kwargs)

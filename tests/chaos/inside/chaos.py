@@ -46,9 +46,9 @@ def body(task: Task, parts: list[int]) -> int:
 
 
 @chaos("tick")
-def tick(task: Task) -> None:
-    """Published by beat, which no case can tell its keys."""
-    work(f"tick-{task.request.id}", 0.0)
+def tick(task: Task, slot: str = "") -> None:
+    """Published by beat, which no case can tell its keys. Where ids are not a tick's own, `slot` says which it is."""
+    work(f"tick-{slot}{task.request.id}", 0.0)
 
 
 @chaos("poison")

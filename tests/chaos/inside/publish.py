@@ -79,6 +79,8 @@ def main(order: Order) -> None:
     options: dict[str, Any] = {}
     if "confirms" in WITHOUT:
         app.conf.broker_transport_options = {"confirm_publish": False}
+    if "size" in WITHOUT:
+        app.settings = app.settings.model_copy(update={"max_message_size": 2**30})
     if "no_subscription" in WITHOUT:
         RedisBackend.on_task_call = CeleryRedisBackend.on_task_call  # type: ignore[method-assign]
         options["ignore_result"] = False
