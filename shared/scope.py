@@ -82,7 +82,10 @@ def of(request: Any) -> dict[str, Any]:
     Raises:
         InvalidScope: its message says something else than a scope.
     """
-    return json.loads(_text(_table((getattr(request, "headers", None) or {}).get(HEADER))))
+    headers = getattr(request, "headers", None)
+    if not headers or HEADER not in headers:
+        return {}
+    return json.loads(_text(_table(headers[HEADER])))
 
 
 def stamp(signature: Any, values: Mapping[str, Any]) -> Any:
@@ -173,6 +176,8 @@ def _table(values: Any) -> Any:
 
 
 def _readable(values: Any) -> str:
+    if not values:
+        return _NONE
     try:
         return _text(_table(values))
     except InvalidScope:

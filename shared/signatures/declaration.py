@@ -39,7 +39,10 @@ class Declaration(Generic[P, R]):
         self.keeps_result = keeps_result
         self.function = function
         self.__doc__ = function.__doc__
-        self.parameters = inspect.signature(function).parameters
+        self._called = inspect.signature(function)
+        self.parameters = self._called.parameters
+        # Where each argument has just one place and one name, binding is a zip.
+        self._simple = all(one.kind is one.POSITIONAL_OR_KEYWORD for one in self.parameters.values())
         hints = get_type_hints(function, include_extras=True)
         self.rest = next((one.name for one in self.parameters.values() if one.kind is one.VAR_KEYWORD), None)
         fields: dict[str, Any] = {
@@ -75,7 +78,7 @@ class Declaration(Generic[P, R]):
             InvalidArguments: a keyword argument is unknown or refused by its type.
         """
         try:
-            inspect.signature(self.function).bind_partial(*args, **kwargs)
+            self._called.bind_partial(*args, **kwargs)
         except TypeError as error:
             raise InvalidArguments(f"{self.name}: {error}") from None
         for key, value in kwargs.items():
@@ -109,12 +112,13 @@ class Declaration(Generic[P, R]):
             InvalidArguments: the publisher had another idea of this task.
         """
         checked = self._validate(self._bind(args, kwargs))
-        return self.flat({name: getattr(checked, name) for name in self.parameters})
+        arguments = {name: getattr(checked, name) for name in self.parameters}
+        return self.flat(arguments) if self.rest else arguments
 
     def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> frozenset[str]:
         """The parameters that these arguments fill; none of them where they do not fit at all."""
         try:
-            return frozenset(inspect.signature(self.function).bind_partial(*args, **kwargs).arguments)
+            return frozenset(self._called.bind_partial(*args, **kwargs).arguments)
         except TypeError:
             return frozenset()
 
@@ -143,8 +147,10 @@ class Declaration(Generic[P, R]):
         return {**{name: value for name, value in arguments.items() if name != self.rest}, **rest}
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        if self._simple and not kwargs and len(args) == len(self.parameters):
+            return dict(zip(self.parameters, args, strict=True))
         try:
-            return dict(inspect.signature(self.function).bind(*args, **kwargs).arguments)
+            return dict(self._called.bind(*args, **kwargs).arguments)
         except TypeError as error:
             raise InvalidArguments(f"{self.name}: {error}") from None
 
