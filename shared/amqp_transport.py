@@ -1,8 +1,8 @@
 """kombu's AMQP transport, with a read path that asks the socket for large pieces.
 
 py-amqp calls `recv` three times a frame, so nine times a message, and kombu goes back to the event loop after each
-message. Here one `recv` takes what is there, up to `PIECE` bytes, and every whole frame in it is handled before the loop
-gets its turn. Measured by `bench/`; see docs/performance.md.
+message. Here one `recv` takes what is there, up to `PIECE` bytes, and every whole frame in it is handled before the
+loop gets its turn. Measured by `bench/`; see docs/performance.md.
 """
 
 import errno
@@ -16,14 +16,16 @@ from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from amqp.transport import SSLTransport, TCPTransport
 from kombu.transport import pyamqp
 
+from shared.amqp_frames import frame_handler
+
 #: Bytes that one read of the socket asks for.
 PIECE = 256 * 1024
 #: Seconds of handling after which the event loop has its turn: heartbeats, remote control, the pool's results.
 TURN = 0.05
 
 #: Type, channel and size of the payload, in front of each frame; behind it stands one octet, `END`.
-_HEADER = Struct(">BHI")
-_OVERHEAD = _HEADER.size + 1
+_HEADER = Struct(">BHI").unpack_from
+_OVERHEAD = 8
 _END = 0xCE
 #: Nothing to read now. TLS says so with ENOENT.
 _NOTHING_YET = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOENT})
@@ -43,32 +45,36 @@ class _InPieces:
             OSError: the connection is gone.
             UnexpectedFrame: these are no frames.
         """
-        need = self._missing()
-        while need:
-            self._read_piece(need)
-            need = self._missing()
+        while True:
+            frame = self.whole_frame()
+            if frame is not None:
+                return frame
+            self._read_piece()
+
+    def whole_frame(self) -> tuple[int, int, bytes] | None:
+        """The next frame where nothing more of it is needed from the socket; None otherwise."""
         piece, at = self._piece, self._at
-        kind, channel, size = _HEADER.unpack_from(piece, at)
-        end = at + _HEADER.size + size
+        have = len(piece) - at
+        if have < _OVERHEAD:
+            return None
+        kind, channel, size = _HEADER(piece, at)
+        if have < size + _OVERHEAD:
+            return None
+        at += 7
+        end = at + size
         if piece[end] != _END:
             raise UnexpectedFrame(f"Received frame_end {piece[end]:#04x} while expecting {_END:#04x}")
         self._at = end + 1
-        return kind, channel, piece[at + _HEADER.size : end]
+        return kind, channel, piece[at:end]
 
     def holds_a_frame(self) -> bool:
         """Whether the next `read_frame` needs nothing from the socket."""
-        return not self._missing()
-
-    def _missing(self) -> int:
-        # Bytes, at least, that a whole frame needs in addition to those that are here.
         have = len(self._piece) - self._at
-        if have < _OVERHEAD:
-            return _OVERHEAD - have
-        return max(0, _HEADER.unpack_from(self._piece, self._at)[2] + _OVERHEAD - have)
+        return have >= _OVERHEAD and have >= _HEADER(self._piece, self._at)[2] + _OVERHEAD
 
-    def _read_piece(self, need: int) -> None:
+    def _read_piece(self) -> None:
         try:
-            read = self._quick_recv(max(PIECE, need))  # type: ignore[attr-defined]
+            read = self._quick_recv(PIECE)  # type: ignore[attr-defined]
         except TimeoutError:
             raise
         except OSError as error:
@@ -90,11 +96,14 @@ class _TlsPieces(_InPieces, SSLTransport):
     pass
 
 
-class Connection(pyamqp.Connection):
+class AmqpConnection(pyamqp.Connection):
     """An AMQP connection that reads in large pieces."""
 
     #: Makes the event loop come back for frames that have left the socket; None while it watches no such connection.
     come_back: Callable[[], None] | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"frame_handler": frame_handler, **options})
 
     def Transport(
         self,
@@ -128,15 +137,15 @@ class Connection(pyamqp.Connection):
 class Transport(pyamqp.Transport):
     """kombu's transport over such connections; `amqps://`, or a `ssl` of its client, makes it one over TLS."""
 
-    Connection = Connection
+    Connection = AmqpConnection
 
-    def register_with_event_loop(self, connection: Connection, loop: Any) -> None:
+    def register_with_event_loop(self, connection: AmqpConnection, loop: Any) -> None:
         """As kombu's."""
         reader = _Reader(connection, loop)
         connection.come_back = reader.come_back
         loop.add_reader(connection.sock, reader)
 
-    def on_readable(self, connection: Connection, loop: Any) -> None:
+    def on_readable(self, connection: AmqpConnection, loop: Any) -> None:
         """As kombu's, which some callers use for a single read."""
         _Reader(connection, loop)()
 
@@ -144,7 +153,7 @@ class Transport(pyamqp.Transport):
 class _Reader:
     """Called by the event loop when there is something to read."""
 
-    def __init__(self, connection: Connection, loop: Any) -> None:
+    def __init__(self, connection: AmqpConnection, loop: Any) -> None:
         self._connection, self._loop = connection, loop
         self._reading = self._called = False
 
@@ -153,15 +162,15 @@ class _Reader:
         connection = self._connection
         if not connection.connected:
             raise RecoverableConnectionError("Socket was disconnected")
-        drain, turn_ends = pyamqp.Connection.drain_events, monotonic() + TURN
+        turn_ends = monotonic() + TURN
         self._reading = True
         try:
-            drain(connection, timeout=0)
-            while connection.connected and connection.transport.holds_a_frame():
-                if monotonic() > turn_ends:
+            connection.blocking_read(timeout=0)
+            next_frame = connection.transport.whole_frame
+            while connection.connected and (frame := next_frame()) is not None:
+                if connection.on_inbound_frame(frame) and monotonic() > turn_ends:
                     self._come_back()
                     break
-                drain(connection, timeout=0)
         except TimeoutError:
             return
         except OSError as error:

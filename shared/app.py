@@ -260,6 +260,7 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "broker_url": broker,
         "broker_read_url": broker,
         "broker_write_url": broker,
+        "broker_transport": "shared.amqp_transport:Transport",
         "broker_heartbeat": 30,
         # Without confirms a message that the broker refuses disappears in silence.
         "broker_transport_options": {"confirm_publish": True, "confirm_timeout": settings.publish_timeout},

@@ -11,6 +11,7 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from shared import messages
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
+from shared.fast_lane import Acknowledger, FastLane
 
 logger = get_logger(__name__)
 
@@ -43,6 +44,8 @@ class Consumer(CeleryConsumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's handler, behind a look at the message."""
         handle = super().create_task_handler(*args, **kwargs)
+        lanes = {name: one.take for name, one in self.strategies.items() if isinstance(one, FastLane)}
+        other = self.acknowledger.other
         # These are about the connection and not about the message: the consumer's own loop reconnects.
         ours = (*self.connection_errors, MemoryError)
 
@@ -51,6 +54,11 @@ class Consumer(CeleryConsumer):
             # revoked, one that nobody knows.
             message.reject_log_error = partial(self.give_up, message)
             try:
+                if lanes:
+                    take = lanes.get(message.headers.get("task"))
+                    if take is not None and take(message):
+                        return None
+                    other(message)
                 fault = messages.fault(message.headers, message.payload)
                 if fault is None:
                     return handle(message)
@@ -113,6 +121,21 @@ class Consumer(CeleryConsumer):
         options = {"confirm_publish": False, "write_timeout": EVENT_TIMEOUT}
         connection = self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
         return self.ensure_connected(connection)
+
+    @cached_property
+    def acknowledger(self) -> Acknowledger:
+        """Where the fast lane's messages go that are done."""
+        return Acknowledger(self)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """As Celery's; before the loop waits, the broker is told what is done."""
+        super().register_with_event_loop(hub)
+        hub.on_tick.add(self.acknowledger.flush)
+
+    def stop(self) -> None:
+        """As Celery's; first the broker is told what is done."""
+        self.acknowledger.flush()
+        super().stop()
 
     @cached_property
     def burial(self) -> Burial:
