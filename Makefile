@@ -10,6 +10,11 @@ COMPOSE := docker compose
 PERIOD ?= week
 N ?= 3
 SERVICE ?=
+KUBECTL := kubectl
+OVERLAY ?= k8s/overlays/local
+# The folder's name is what kubectl shows where it is missing.
+K8S_SECRETS := k8s/secrets/generated-by-make-k8s-secrets
+comma := ,
 
 .PHONY: help
 help:
@@ -49,22 +54,56 @@ passwords: ## show the passwords that a person needs (Flower, RabbitMQ)
 base-images: ## have every base image: what is there, else pulled, else built from Debian packages
 	@$(PYTHON) compose/base-images/build.py
 
+##@ A Kubernetes cluster
+.PHONY: k8s-secrets k8s-up k8s-down k8s-scale k8s-logs k8s-passwords
+k8s-secrets: ## make the passwords that are missing, in a folder that git ignores; those that are there stay
+	@install -d -m 700 $(K8S_SECRETS)
+	@$(PYTHON) -m shared.setup $(K8S_SECRETS)
+
+k8s-up: k8s-secrets ## apply OVERLAY=k8s/overlays/local and wait until everything is ready
+	@$(KUBECTL) apply -k $(OVERLAY)
+	@$(KUBECTL) -n taskhouse get deployments,statefulsets -l app.kubernetes.io/part-of=taskhouse -o name | \
+	  xargs -rn1 $(KUBECTL) -n taskhouse rollout status --timeout=10m
+
+k8s-down: k8s-secrets ## remove it, with everything that is stored in its pods; the passwords stay
+	@$(KUBECTL) delete -k $(OVERLAY) --ignore-not-found
+
+k8s-scale: ## run N=3 pods of SERVICE=mailer, where nothing else scales them
+	@[[ -n "$(SERVICE)" ]] || { echo "say which: make k8s-scale SERVICE=mailer N=5" >&2; exit 2; }
+	@$(KUBECTL) -n taskhouse scale deployment/$(SERVICE) --replicas=$(N)
+	@$(KUBECTL) -n taskhouse rollout status deployment/$(SERVICE) --timeout=10m
+
+k8s-logs: ## follow the logs, of all or of SERVICE=mailer
+	@$(KUBECTL) -n taskhouse logs --follow --tail=100 --prefix --max-log-requests=50 --ignore-errors \
+	  -l app.kubernetes.io/part-of=taskhouse$(if $(SERVICE),$(comma)app.kubernetes.io/name=$(SERVICE))
+
+k8s-passwords: ## show the passwords that a person needs, for what `kubectl port-forward` shows
+	@$(PYTHON) -m shared.setup $(K8S_SECRETS) --show
+
 ##@ Work on it
-.PHONY: test lint topology lock screenshots
+.PHONY: test lint chaos topology k8s-resources lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
 	@$(VENV)/bin/pytest $(PYTEST)
 
 lint: $(VENV)/ready ## style, types, who imports whom
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy shared services tests examples
+	@$(VENV)/bin/mypy shared services tests examples bench
 	@$(VENV)/bin/lint-imports --no-logo
+
+chaos: $(VENV)/ready ## break the cluster and count; CASE=kill-child plays one, SEED=42 as it was, SHORT=1 its short form
+	@CHAOS_FORM=$(if $(SHORT),short,long) CHAOS_SEED=$(SEED) CHAOS_RECORD=$(if $(SHORT),,tests/chaos/figures.json) \
+	  $(VENV)/bin/pytest tests/chaos -s $(if $(CASE),-k "[$(CASE)]")
+	@$(if $(SHORT),,$(VENV)/bin/python -m tests.chaos.table)
 
 screenshots: $(VENV)/ready ## take the page's pictures for the README, with Chromium
 	@SCREENSHOTS=docs/images $(VENV)/bin/pytest -q tests/browser/test_screenshots.py
 
 topology: $(VENV)/ready ## write the files that follow from shared/topology.py
 	@$(VENV)/bin/celery -A shared.app topology render
+
+k8s-resources: $(VENV)/ready ## measure what each pod needs, in Docker: what `requests` and limits are taken from
+	@$(VENV)/bin/python -m tests.k8s.measure
 
 lock: $(VENV)/ready ## compile requirements/*.in to pinned, hashed *.txt; UPGRADE=1 takes newer versions
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" requirements/lock $(if $(UPGRADE),--upgrade)

@@ -130,7 +130,7 @@ class AmqpConnection(pyamqp.Connection):
     def drain_events(self, timeout: float | None = None) -> None:
         """As py-amqp's. Frames that came along are not forgotten: the socket will not tell of them again."""
         super().drain_events(timeout)
-        if self.come_back is not None and self.transport.holds_a_frame():
+        if self.come_back is not None and self._transport is not None and self._transport.holds_a_frame():
             self.come_back()
 
 

@@ -1,10 +1,14 @@
 """Celery apps that may do just what their owner may: a service's worker, or a publisher."""
 
+import logging
 import math
 import os
+import random
 import sys
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +16,32 @@ from celery import Celery
 from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from celery.schedules import crontab
+from celery.schedules import schedule as Every
 from kombu import Exchange, Queue, binding
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded
 
-from shared import scope, task_logs
+from shared import compression, keys, redis_broker, scope, serializers, task_logs, tls
 from shared.config import Settings
-from shared.dead_letters.cause import FIRST_PUBLISHED
+from shared.dead_letters.cause import DUE, FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.embedded import transport
 from shared.errors import Error
-from shared.health import HealthFile
+from shared.metrics.declared import PUBLISHES
+from shared.metrics.kinds import OTHER
+from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent, PublishError
 from shared.signatures import declarations
 from shared.stopping import StopInTime
-from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec, queue_arguments, service, validate
+from shared.topology import (
+    EVERYONE,
+    SERVICES,
+    TASKS_EXCHANGE,
+    Schedule,
+    ServiceSpec,
+    queue_arguments,
+    service,
+    validate,
+)
+
+logger = logging.getLogger(__name__)
 
 #: Celery's own tasks say of their result what the configuration says, and not what those say that they work for.
 _ANSWERING_BUILTINS = scope.ITERATING | {"celery.accumulate"}
@@ -32,12 +50,16 @@ _ANSWERING_BUILTINS = scope.ITERATING | {"celery.accumulate"}
 _CELERYS_OWN_URLS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 
 
+#: With what the name of a task may begin, where its publishes are counted.
+_PREFIXES = frozenset({*(spec.name for spec in SERVICES), EVERYONE, "celery"})
+
+
 class EventDispatcher(CeleryEventDispatcher):
     """Sends events to an exchange that is there already: a service may write to it, not declare it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.exchange.no_declare = not self.app.settings.embedded
+        self.exchange.no_declare = self.app.settings.declared_ahead
 
 
 class Events(CeleryEvents):
@@ -54,34 +76,92 @@ class App(Celery):
         spec: the service whose worker this is; None for a publisher.
     """
 
+    amqp_cls = "shared.tls:AMQP"
     events_cls = Events
     control_cls = "shared.control:Control"
     settings: Settings
     spec: ServiceSpec | None
 
+    @cached_property
+    def Worker(self) -> Any:
+        """The class of its worker."""
+        return self.subclass_with_self("shared.worker:Worker")
+
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish a task; see Celery's own.
 
-        The broker confirms each message, or the call raises within `publish_timeout`. A delay is rounded up to whole
-        seconds, because the broker holds messages for whole seconds and kombu refuses anything less than one.
+        The broker confirms each message, or the call raises within `publish_timeout`, or within its own
+        `confirm_timeout`, in seconds. A delay is rounded up to whole seconds, because the broker holds messages for
+        whole seconds and kombu refuses anything less than one.
+
+        Raises:
+            PublishError: its subclasses say whether the broker has the message.
         """
         options.update(_whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
-        options["headers"] = {FIRST_PUBLISHED: self.now().isoformat(), **(options.get("headers") or {})}
+        given = {key: value for key, value in (options.get("headers") or {}).items() if key not in OF_ONE_DELIVERY}
+        now = self.now()
+        due = _due(options, now)
+        options["headers"] = {FIRST_PUBLISHED: now.isoformat(), **given, DUE: due.isoformat()}
+        # The broker tells it of each queue's first message.
+        options["timestamp"] = int(due.timestamp())
+        # What no binding takes goes to the alternate exchange. Where that has no queue either, the message comes back.
         options.setdefault("mandatory", True)
-        options.setdefault("confirm_timeout", self.settings.publish_timeout)
         if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
             # By name alone Celery subscribes to the result store for every call, and waits where that is away.
             options["ignore_result"] = self._ignores_result(name, args, kwargs)
-        if self.settings.embedded:
-            # Without a server the types of exchanges live in the process that declared them.
+        if self.settings.over_redis:
+            key = options.get("routing_key") or route(self.spec, name, args, kwargs)["routing_key"]
+            redis_broker.check(key, _seconds(options.get("countdown"), options.get("eta"), self.now()), self.settings)
+        if not self.settings.declared_ahead:
+            # The types of exchanges live in the process that declared them.
             options.setdefault("declare", list(self.amqp.queues.values()))
+        care = self.care(options.pop("confirm_timeout", None))
+        care = care.of(options.pop("retry", None), options.pop("retry_policy", None))
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
             try:
-                return super().send_task(name, args, kwargs, producer=producer, **options)
-            except (OperationalError, OSError):
-                # The channel still waits for a confirmation, and would take it for that of the next message.
-                producer.connection.collect()
+                result = super().send_task(name, args, kwargs, producer=Line(producer, care), retry=False, **options)
+            except PublishError as error:
+                PUBLISHES.inc(_service_of(name), error.outcome)
                 raise
+            PUBLISHES.inc(_service_of(name), "confirmed")
+            return result
+
+    def care(self, timeout: float | None = None) -> Care:
+        """What may be spent on one message, in `timeout` seconds or `publish_timeout`."""
+        care = Care(
+            timeout=timeout or self.settings.publish_timeout,
+            # A worker on gevent has none.
+            connect_timeout=self.conf.broker_connection_timeout or CONNECT_TIMEOUT,
+            largest=None if self.settings.embedded else self.settings.max_message_size,
+        )
+        return care.of(self.conf.task_publish_retry, self.conf.task_publish_retry_policy)
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
+        """As Celery's, which waits for ever: for a connection where other threads have them all, and for the broker to
+        say goodbye where the block fails.
+
+        Raises:
+            NotSent: all connections are in use.
+        """
+        if producer is not None:
+            yield producer
+            return
+        try:
+            connection = self.pool.acquire(block=True, timeout=self.settings.publish_timeout)
+        except LimitExceeded as error:
+            raise NotSent(
+                f"all {self.pool.limit} connections of this process are in use: give it fewer threads, or a larger "
+                "broker_pool_limit",
+                passing=True,
+            ) from error
+        try:
+            yield self.amqp.Producer(connection, auto_declare=False)
+        except BaseException:
+            connection.collect()
+            raise
+        finally:
+            connection.release()
 
     def _ignores_result(self, name: str, args: Any, kwargs: Any) -> bool:
         if name == "celery.accumulate":
@@ -110,6 +190,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         settings = settings or Settings.load()
         validate()
         spec = service(name) if name else None
+        servers = _embedded(settings) if settings.embedded else _cluster(settings)
     except Error as error:
         if "celery.bin.celery" not in sys.modules:
             raise
@@ -118,6 +199,9 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         raise SystemExit(2) from None
     if current:
         _prepare_environment(settings)
+    serializers.connect(reading=current)
+    if current:
+        compression.connect()
     app = App(name or "publisher", include=[f"services.{name}.tasks"] if name else [], set_as_current=current)
     scope.connect()
     if current:
@@ -129,22 +213,31 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
     # Celery's own tasks become dead letters with a cause too.
     app.Task.Request = "shared.worker_request:Request"
     app.conf.update(_common(settings, spec))
-    app.conf.update(_embedded(settings) if settings.embedded else _cluster(settings))
+    app.conf.update(servers)
     if spec is None and not settings.embedded:
         app.conf.update(_beat(settings))
-    if not settings.embedded:
+    if spec is not None and settings.over_redis:
+        from shared import redis_transport
+
+        redis_transport.register()
+    if spec is None and settings.over_redis:
+        # A worker says so at its start, when it knows where its log goes.
+        logger.warning("%s", redis_broker.warning())
+    if settings.declared_ahead:
         # Declared ahead, by the broker's definitions: here they are used, and may not be changed.
         app.control.mailbox.exchange.no_declare = True
         app.control.mailbox.reply_exchange.no_declare = True
     if spec is not None:
-        # Here, because what it registers stands on this module.
+        # Here, because what it registers stands on this module; and a publisher needs nothing of a worker.
         from shared import everyone
+        from shared.worker_health import Status, Watch
 
         everyone.register(app)
+        app.steps["consumer"].add(Watch)
+        if settings.status_port is not None:
+            app.steps["worker"].add(Status)
     if spec is not None and not settings.embedded:
         app.steps["worker"].add(StopInTime)
-    if spec is not None and settings.health_file is not None:
-        app.steps["consumer"].add(HealthFile)
     return app
 
 
@@ -156,13 +249,14 @@ def _prepare_environment(settings: Settings) -> None:
         os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
 
 
-def queue(spec: ServiceSpec, *, declared_ahead: bool) -> Queue:
+def queue(spec: ServiceSpec, *, declared_ahead: bool, quorum: bool = True) -> Queue:
     """A service's queue with its bindings, as a value."""
     exchange = Exchange(TASKS_EXCHANGE, type="topic", no_declare=declared_ahead)
     return Queue(
         spec.name,
         bindings=[binding(exchange, key) for key in spec.binding_keys],
-        queue_arguments=queue_arguments(spec.name),
+        # To another broker they mean nothing.
+        queue_arguments=queue_arguments(spec.name) if quorum else None,
         no_declare=declared_ahead,
     )
 
@@ -192,15 +286,20 @@ def _common(settings: Settings, spec: ServiceSpec | None) -> dict[str, Any]:
     def by_name(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> dict[str, str]:
         return route(spec, name, args, kwargs)
 
-    known = (spec,) if spec is not None and not settings.embedded else SERVICES
+    known = (spec,) if spec is not None and settings.declared_ahead else SERVICES
     return {
-        "accept_content": ["json"],
-        "task_serializer": "json",
+        "accept_content": [serializers.SERIALIZERS[name].content_type for name in settings.accepts],
+        "task_serializer": serializers.SERIALIZERS[settings.task_serializer].kombu,
+        "task_compression": None if settings.task_compression == "none" else settings.task_compression,
+        # JSON always: whoever called without Celery reads it.
         "result_serializer": "json",
+        "result_accept_content": ["json"],
         "timezone": "UTC",
         # Topology. A worker binds and detects by the queues that its app knows: only its own. A publisher knows all,
         # because Celery delays by the broker only where it knows a quorum queue.
-        "task_queues": [queue(one, declared_ahead=not settings.embedded) for one in known],
+        "task_queues": [
+            queue(one, declared_ahead=settings.declared_ahead, quorum=not settings.over_redis) for one in known
+        ],
         "task_routes": [by_name],
         "task_create_missing_queues": False,
         "task_default_exchange": TASKS_EXCHANGE,
@@ -231,9 +330,9 @@ def _schedule() -> dict[str, Any]:
     """What beat publishes. Its arguments are checked here, so that a wrong one stops beat and not the task at night."""
     known = declarations()
     return {
-        f"{schedule.task}@{schedule.crontab}": {
+        schedule.name: {
             "task": schedule.task,
-            "schedule": crontab.from_string(schedule.crontab),
+            "schedule": Every(schedule.every) if schedule.every else crontab.from_string(schedule.crontab),
             "kwargs": known[schedule.task](**schedule.kwargs).kwargs,
             # Nobody waits for a tick's result. One that its service did not take in time makes room for the next.
             "options": {
@@ -255,15 +354,22 @@ def _headers(schedule: Schedule) -> dict[str, Any]:
 
 
 def _cluster(settings: Settings) -> dict[str, Any]:
-    broker, redis = settings.broker_urls(), settings.redis_location()
+    urls = settings.broker_urls().split(";")
+    # Each process begins with another node, and goes on to the next one from there: clients spread over a cluster.
+    broker, redis = ";".join(random.sample(urls, len(urls))), settings.redis_location()
     return {
         "broker_url": broker,
         "broker_read_url": broker,
         "broker_write_url": broker,
-        "broker_transport": "shared.amqp_transport:Transport",
+        "broker_transport": None if settings.over_redis else "shared.amqp_transport:Transport",
+        "broker_use_ssl": tls.broker_options(settings),
         "broker_heartbeat": 30,
         # Without confirms a message that the broker refuses disappears in silence.
-        "broker_transport_options": {"confirm_publish": True, "confirm_timeout": settings.publish_timeout},
+        "broker_transport_options": (
+            redis_broker.transport_options(settings)
+            if settings.over_redis
+            else {"confirm_publish": True, "confirm_timeout": settings.publish_timeout}
+        ),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # A control queue that the broker has not yet taken away after a lost connection answers 405 once.
@@ -273,6 +379,7 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "event_queue_exclusive": True,
         "event_queue_durable": False,
         "result_backend": f"shared.results.redis:RedisBackend+{redis}",
+        "redis_backend_use_ssl": tls.redis_options(settings) or None,
         "redis_socket_connect_timeout": 3.0,
         "redis_socket_timeout": 10.0,
         "redis_backend_health_check_interval": 30,
@@ -286,7 +393,10 @@ def _beat(settings: Settings) -> dict[str, Any]:
     # Not in a worker: Celery shows Flower a worker's settings, and does not know that this one holds a password.
     return {
         "beat_scheduler": "shared.beat.Scheduler",
+        "redbeat_key_prefix": keys.SCHEDULE,
         "redbeat_redis_url": settings.redis_location(),
+        # Else RedBeat takes over the broker's.
+        "redbeat_redis_use_ssl": tls.redis_options(settings) or None,
         # Else RedBeat takes over the broker's options.
         "redbeat_redis_options": {"socket_connect_timeout": 3.0, "socket_timeout": 10.0, "retry_period": 60},
         "beat_max_loop_interval": 10,
@@ -321,13 +431,36 @@ def _embedded(settings: Settings) -> dict[str, Any]:
 def _whole_seconds(countdown: float | None, eta: datetime | str | None, now: datetime) -> dict[str, Any]:
     if countdown is not None and countdown > 0:
         return {"countdown": math.ceil(countdown)}
+    if eta is None:
+        return {}
+    wait = _seconds(None, eta, now)
+    # Celery counts again a moment later: what is just over one second now may be under it then.
+    return {"countdown": math.ceil(wait), "eta": None} if 0 < wait < 2 else {}
+
+
+def _seconds(countdown: float | None, eta: datetime | str | None, now: datetime) -> float:
+    """How long a message waits from now on; 0 where it does not."""
     if isinstance(eta, str):
         eta = datetime.fromisoformat(eta)
     if eta is None:
-        return {}
-    wait = ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds()
-    # Celery counts again a moment later: what is just over one second now may be under it then.
-    return {"countdown": math.ceil(wait), "eta": None} if 0 < wait < 2 else {}
+        return max(countdown or 0.0, 0.0)
+    return ((eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo)) - now).total_seconds()
+
+
+def _due(options: Mapping[str, Any], now: datetime) -> datetime:
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown is not None:
+        return now + timedelta(seconds=countdown)
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    if eta is None:
+        return now
+    return max(now, eta if eta.tzinfo else eta.replace(tzinfo=now.tzinfo))
+
+
+def _service_of(task: str) -> str:
+    prefix = task.partition(".")[0]
+    return prefix if prefix in _PREFIXES else OTHER
 
 
 def __getattr__(name: str) -> App:

@@ -1,39 +1,94 @@
 """The schedule in Redis, one beat at a time, with a sign of health."""
 
-import threading
-from pathlib import Path
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
-from redbeat import RedBeatScheduler
+from celery.schedules import schedule
+from redbeat import RedBeatScheduler, RedBeatSchedulerEntry
+from redbeat.schedulers import get_redis
 
-#: Seconds between two signs of a beat that waits for another one's lock.
-WAITING_INTERVAL = 2.0
+from shared import ticks
+from shared.health import Health
+from shared.metrics.declared import READY, TICK
+from shared.metrics.exposition import Exposition
+from shared.status import Answer, StatusServer
+
+#: Seconds between two ticks of a beat that lives. It ticks each 10 s at the latest, and a tick may wait for the broker
+#: and for Redis.
+TICKS_WITHIN = 60.0
+
+
+class Entry(RedBeatSchedulerEntry):
+    """RedBeat's entry; to save it never puts its next look off.
+
+    Each beat saves what stands in the topology when it starts, before it waits for the lock, and RedBeat notes its own
+    clock's time as the next one. A clock that is ahead would silence the beat that acts for as long. To look too early
+    does no harm: whether the tick is due is asked again.
+    """
+
+    def save(self) -> "Entry":
+        """Store it in Redis."""
+        client, schedule_key = get_redis(self.app), self.app.redbeat_conf.schedule_key
+        before = client.zscore(schedule_key, self.key)
+        super().save()
+        if before is not None and 0 <= before < client.zscore(schedule_key, self.key):
+            client.zadd(schedule_key, {self.key: before})
+        return self
 
 
 class Scheduler(RedBeatScheduler):
-    """RedBeat's scheduler. It makes the file `HEALTH_FILE` at each tick, and while it waits for the lock.
+    """RedBeat's scheduler. On its status port it is alive, and ready, while it ticks or waits for the lock.
 
     Two beats may run: the lock lets one of them act, and the other takes over when the first has been silent for
-    `redbeat_lock_timeout`. Waiting is healthy.
+    `redbeat_lock_timeout`. Waiting is healthy. Should both act all the same, because Redis lost the lock, they give
+    each tick the same id.
     """
 
+    Entry = Entry
+
     def __init__(self, app: Any, **kwargs: Any) -> None:
-        self._health: Path | None = app.settings.health_file
         super().__init__(app, **kwargs)
-        if self._health is not None and not kwargs.get("lazy"):
-            threading.Thread(target=self._sign_while_waiting, daemon=True).start()
+        self._ticks = False
+        self._health = Health(None, alive_within=TICKS_WITHIN, ready_within=TICKS_WITHIN)
+        self.status: StatusServer | None = None
+        self._told: Exposition | None = None
+        # Celery also makes a lazy one, in the same process, to show it at the start.
+        if app.settings.status_port is not None and not kwargs.get("lazy"):
+            self._told = Exposition(forks=False, refresh=lambda: READY.set(self._alive().status == HTTPStatus.OK))
+            routes = {"/healthz": self._alive, "/readyz": self._alive, "/metrics": self._told.answer}
+            self.status = StatusServer(app.settings.status_host, app.settings.status_port, routes)
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
         """Publish what is due; gives the seconds until the next look."""
-        self._sign()
+        self._ticks = True
+        self._health.turn()
+        TICK.set(time.time())
         return super().tick(*args, **kwargs)
 
-    def _sign_while_waiting(self) -> None:
-        pause = threading.Event()
-        while self.lock is None:
-            self._sign()
-            pause.wait(WAITING_INTERVAL)
+    def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        """Publish the tick of `entry`, with the id that it has from any beat."""
+        # The entry is this tick's own: the scheduler reads it from Redis each time, and never writes its options back.
+        entry.options = keyed(entry.options, entry.name, entry.schedule, self.app.now())
+        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
 
-    def _sign(self) -> None:
-        if self._health is not None:
-            self._health.touch()
+    def close(self) -> None:
+        """As RedBeat's."""
+        if self.status is not None and self._told is not None:
+            self.status.close()
+            self._told.close()
+        super().close()
+
+    def _alive(self) -> Answer:
+        if not self._ticks and self.lock is None:
+            self._health.turn()
+        return self._health.ready()
+
+
+def keyed(options: Mapping[str, Any], entry: str, when: schedule, now: datetime) -> dict[str, Any]:
+    """The options with which `entry` is published at `now`: its own, and ids for it and for what follows it."""
+    task_id = ticks.task_id(entry, when, now)
+    links = options.get("link")
+    return {**options, "task_id": task_id, **({"link": ticks.followers(links, task_id)} if links else {})}

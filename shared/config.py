@@ -19,8 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from shared import mail_text
+from shared import compression, mail_text, serializers
 from shared.errors import ConfigError
+from shared.topology import CONSUMER_TIMEOUT, MAX_MESSAGE_SIZE
+
+#: Seconds. RabbitMQ's consumer timeout, under which every task's hard limit lies (shared/topology.py).
+SHORTEST_VISIBILITY = CONSUMER_TIMEOUT
+#: Schemes of a broker's URL.
+BROKERS = ("amqp", "amqps", "pyamqp", "redis", "rediss")
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -57,6 +63,18 @@ Addresses = Annotated[
 ]
 
 
+def _serializer(name: serializers.Name) -> serializers.Name:
+    if not serializers.available(name):
+        raise ValueError(f"{name} needs a package: pip install 'taskhouse[choices]'")
+    return name
+
+
+def _compression(name: compression.Name) -> compression.Name:
+    if not compression.available(name):
+        raise ValueError(f"{name} needs a package: pip install 'taskhouse[choices]'")
+    return name
+
+
 _COMMAS = BeforeValidator(mail_text.addresses)
 _HOST = r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 
@@ -65,21 +83,36 @@ class Settings(BaseModel):
     """What a process can be told from outside. Each field is the environment variable of its name in capitals.
 
     Attributes:
-        broker_url: AMQP URL, several split by `;` for failover. None starts the embedded mode.
+        broker_url: AMQP URL, several split by `;` for failover; or a Redis URL, for less (docs/choices.md). None starts
+            the embedded mode.
+        broker_failover: further hosts of the same broker, split by commas; user, port and virtual host are those of
+            `broker_url`.
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
+        broker_visibility_timeout: seconds after which Redis, as a broker, gives a message to another worker. A delay
+            may be no longer.
+        task_serializer: what this process writes the bodies of messages in: `json`, `msgpack` or `yaml`.
+        task_accept: in what else than JSON and `task_serializer` a worker takes them; split by commas.
+        task_compression: how this process packs them: `none`, `zlib` or `zstd`. Every worker unpacks each.
         redis_url: results, locks and counters.
         redis_password: of the user that `redis_url` names, where the URL does not hold it.
+        tls_ca_file: certificate, in PEM form, of who signed those of the broker and of Redis; None for whom the machine
+            trusts. It is needed where `broker_url` is amqps:// or `redis_url` is rediss://.
         reports_url: where reports are kept: a folder, or any fsspec URL.
         local_dir: what the embedded mode writes: messages, results and, unless `reports_url` says otherwise, reports.
         github_api_url: GitHub's REST API, or what stands in for it.
         github_token: raises GitHub's limit from 10 to 30 searches a minute.
-        health_file: a worker makes this file again and again while it consumes its queue; who checks it deletes it.
+        health_file: a worker makes this file again and again while it takes work; who checks it deletes it.
+        status_port: where a worker or beat answers /healthz and /readyz over HTTP; None answers nobody.
+        status_host: the address on which it does.
         log_level: of the worker's own log.
         log_format: of the worker's own log: `text`, or `json` with one object a line.
         task_log_dir: where each task has a log file of its own; None writes none.
         task_log_size: bytes at which such a file turns over.
         task_log_backups: how many old ones of each are kept.
-        publish_timeout: seconds that a publisher waits for the broker's confirmation.
+        publish_timeout: seconds in which a publisher has the broker's confirmation, or an error.
+        max_message_size: bytes of a message's body that the broker takes; what is larger is refused before it is sent.
+        outbox_url: the database whose outbox a relay publishes: `sqlite:///path`, `postgresql://user@host/name`.
+        outbox_password: of the user that `outbox_url` names, where the URL does not hold it.
         callback_hosts: hosts that outcomes may be POSTed to, split by commas; `*.example.org` for all below one.
         callback_secret: signs what is POSTed.
         callback_networks: private networks, like 10.1.0.0/16, that may be POSTed to all the same; split by commas.
@@ -97,21 +130,32 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    broker_url: Annotated[str, _url("amqp", "amqps", "pyamqp")] | None = Field(default=None, repr=False)
+    broker_url: Annotated[str, _url(*BROKERS)] | None = Field(default=None, repr=False)
+    broker_failover: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     broker_password: SecretStr | None = None
+    broker_visibility_timeout: Seconds = 3600.0
+    task_serializer: Annotated[serializers.Name, AfterValidator(_serializer)] = "json"
+    task_accept: Annotated[tuple[Annotated[serializers.Name, AfterValidator(_serializer)], ...], _COMMAS] = ()
+    task_compression: Annotated[compression.Name, AfterValidator(_compression)] = "none"
     redis_url: Annotated[str, _url("redis", "rediss")] | None = Field(default=None, repr=False)
     redis_password: SecretStr | None = None
+    tls_ca_file: Path | None = None
     reports_url: str = Field(default="", repr=False)
     local_dir: Path = Path(".local")
     github_api_url: Annotated[str, _url("https", "http")] = "https://api.github.com"
     github_token: SecretStr | None = None
     health_file: Path | None = None
+    status_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    status_host: str = "0.0.0.0"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"
     task_log_dir: Path | None = None
     task_log_size: Annotated[int, Field(ge=1)] = 10 * 2**20
     task_log_backups: Annotated[int, Field(ge=0)] = 5
     publish_timeout: Seconds = 10.0
+    max_message_size: Annotated[int, Field(ge=1)] = MAX_MESSAGE_SIZE
+    outbox_url: str | None = Field(default=None, repr=False)
+    outbox_password: SecretStr | None = None
     callback_hosts: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     callback_secret: SecretStr | None = None
     callback_networks: Annotated[tuple[IPvAnyNetwork, ...], _COMMAS] = ()
@@ -130,9 +174,28 @@ class Settings(BaseModel):
         if (self.broker_url is None) != (self.redis_url is None):
             given, missing = ("BROKER_URL", "REDIS_URL") if self.broker_url else ("REDIS_URL", "BROKER_URL")
             raise ValueError(f"{given} is set but {missing} is not: set both, or neither for the embedded mode")
+        if self.broker_failover and not self.broker_url:
+            raise ValueError("BROKER_FAILOVER is set but BROKER_URL is not: set both, or neither")
+        brokers = (self.broker_url or "").split(";")
+        if (len(brokers) > 1 or self.broker_failover) and not all(
+            one.startswith(("amqp", "pyamqp")) for one in brokers
+        ):
+            raise ValueError("BROKER_URL names several brokers, which must all be AMQP's: give one Redis, or none")
+        if self.broker_visibility_timeout < SHORTEST_VISIBILITY:
+            raise ValueError(
+                f"BROKER_VISIBILITY_TIMEOUT must be at least {SHORTEST_VISIBILITY} s, more than any task's hard limit: "
+                "else a task that is running is given to another worker too"
+            )
+        if self.tls_ca_file and not any(url.startswith(("amqps:", "rediss:", "https:")) for url in self._urls()):
+            raise ValueError("TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL rediss://")
+        if len({urlsplit(url).scheme for url in brokers}) > 1:
+            raise ValueError("BROKER_URL has parts with and without TLS: give all the same scheme")
         if self.mail_lease <= self.smtp_timeout:
             raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self
+
+    def _urls(self) -> tuple[str, ...]:
+        return self.broker_url or "", self.redis_url or ""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -164,17 +227,43 @@ class Settings(BaseModel):
         return self.broker_url is None
 
     @property
+    def over_redis(self) -> bool:
+        """Whether Redis is the broker, with what that weakens."""
+        return (self.broker_url or "").startswith("redis")
+
+    @property
+    def declared_ahead(self) -> bool:
+        """Whether the broker has every exchange and queue from its own definitions, so that nobody declares one."""
+        return not self.embedded and not self.over_redis
+
+    @property
+    def accepts(self) -> tuple[serializers.Name, ...]:
+        """What a worker takes a task's body in. JSON always, because whoever publishes without Celery writes it."""
+        return tuple(
+            name for name in serializers.SERIALIZERS if name in {"json", self.task_serializer, *self.task_accept}
+        )
+
+    @property
     def reports_location(self) -> str:
         """`reports_url`, or the embedded mode's own folder."""
         return self.reports_url or str(self.local_dir / "reports")
 
     def broker_urls(self) -> str:
-        """`broker_url` with the password in each of its parts. Never log it."""
-        return ";".join(with_password(url, self.broker_password) for url in (self.broker_url or "").split(";"))
+        """`broker_url` and `broker_failover` with the password in each of their parts. Never log it."""
+        urls = (self.broker_url or "").split(";")
+        urls += [_at(host, urls[0]) for host in self.broker_failover]
+        return ";".join(with_password(url, self.broker_password) for url in urls)
 
     def redis_location(self) -> str:
         """`redis_url` with its password. Never log it."""
         return with_password(self.redis_url or "", self.redis_password)
+
+
+def _at(host: str, url: str) -> str:
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    port = "" if parts.port is None else f":{parts.port}"
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}{port}"))
 
 
 def with_password(url: str, password: SecretStr | None) -> str:

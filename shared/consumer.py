@@ -8,10 +8,14 @@ from celery import signals
 from celery.utils.log import get_logger
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 
-from shared import messages
+from shared import messages, redis_broker
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
 from shared.fast_lane import Acknowledger, FastLane
+from shared.health import Health
+from shared.metrics.declared import DEAD_LETTERS
+from shared.metrics.requests import received
+from shared.topology import DELIVERY_LIMIT
 
 logger = get_logger(__name__)
 
@@ -41,6 +45,35 @@ class Consumer(CeleryConsumer):
             step for step in CeleryConsumer.Blueprint.default_steps if not step.endswith(":DelayedDelivery")
         ]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.health = Health()
+        #: Called at each turn of a loop that has no hub.
+        self.each_turn: Callable[[Any], None] = lambda consumer: None
+        super().__init__(*args, **kwargs)
+
+    def perform_pending_operations(self) -> None:
+        """As Celery's."""
+        self.each_turn(self)
+        super().perform_pending_operations()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """As Celery's. While it tries again and again, for as long as the broker is away, it is alive."""
+        ensure = conn.ensure_connection
+
+        def ensure_alive(*args: Any, callback: Callable[[], None], **kwargs: Any) -> Any:
+            def turn() -> None:
+                self.health.turn()
+                callback()
+
+            return ensure(*args, callback=turn, **kwargs)
+
+        conn.ensure_connection = ensure_alive
+        try:
+            return super().ensure_connected(conn)
+        finally:
+            del conn.ensure_connection
+            self.health.turn()
+
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's handler, behind a look at the message."""
         handle = super().create_task_handler(*args, **kwargs)
@@ -53,7 +86,10 @@ class Consumer(CeleryConsumer):
             # All that Celery gives up passes here, in the thread that owns the channel: a failed task, a task that was
             # revoked, one that nobody knows.
             message.reject_log_error = partial(self.give_up, message)
+            received(message, self.app.tasks)
             try:
+                if self.over_redis and self.delivered_too_often(message):
+                    return message.reject_log_error(logger, self.connection_errors)
                 if lanes:
                     take = lanes.get(message.headers.get("task"))
                     if take is not None and take(message):
@@ -108,10 +144,30 @@ class Consumer(CeleryConsumer):
         cause: Cause | None = getattr(message, "cause", None)
         # Without a connection the broker has taken the message back already.
         held = getattr(message.channel, "connection", None) is not None
-        if held and cause is not None and not requeue and self.burial.bury(message, cause):
+        told = held and cause is not None and not requeue and self.burial.bury(message, cause)
+        if held and not requeue:
+            DEAD_LETTERS.inc(cause.reason if cause else Reason.REJECTED, "yes" if told else "no")
+        if told:
             message.ack_log_error(log, errors)
+        elif held and self.over_redis and not requeue:
+            # Redis would drop it. Kept unacknowledged, it is delivered again after the visibility timeout.
+            log.error("A message could not be made a dead letter, and is kept: %s", message.delivery_tag)
         else:
             type(message).reject_log_error(message, log, errors, requeue=requeue)
+
+    def delivered_too_often(self, message: Any) -> bool:
+        """Count a delivery, which Redis does not; whether the one before it was the last."""
+        count = redis_broker.count_delivery(message)
+        if count:
+            message.headers["x-delivery-count"] = count
+        if count > DELIVERY_LIMIT:
+            message.cause = Cause(Reason.DELIVERY_LIMIT, f"it was given back {count - 1} times")
+        return count > DELIVERY_LIMIT
+
+    @cached_property
+    def over_redis(self) -> bool:
+        """Whether Redis is the broker."""
+        return bool(self.app.settings.over_redis)
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
         """As Celery's; it is there for events, which nobody may have to wait for.

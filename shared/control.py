@@ -53,3 +53,9 @@ class Control(CeleryControl):
     """Celery's control, through that mailbox."""
 
     Mailbox = Mailbox
+
+    def __init__(self, app: Any = None) -> None:
+        super().__init__(app)
+        # Whatever tasks are written in: every worker and every operator reads this.
+        self.mailbox.serializer = "json"
+        self.mailbox.accept = ["json"]

@@ -12,15 +12,17 @@ that it may come here. A message that is delivered again takes the default strat
 """
 
 import json
+import logging
 from functools import partial
 from struct import Struct
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery import Task as CeleryTask
 from celery import signals
 from celery._state import _task_stack
+from celery.app import trace
 from celery.app.task import Context
 from celery.app.trace import IGNORED, REJECTED, TraceInfo, task_has_custom, traceback_clear
 from celery.backends.base import Backend
@@ -34,8 +36,13 @@ from celery.worker.request import create_request_cls
 from celery.worker.strategy import default
 
 from shared import messages, scope
+from shared.metrics import declared
+from shared.metrics.requests import succeeded, waited
 
 logger = get_logger(__name__)
+#: Where Celery's default strategy says of each task that it has come, and how it ended.
+strategy_logger = get_logger("celery.worker.strategy")
+info = strategy_logger.info
 
 _decode = json.JSONDecoder().decode
 
@@ -117,6 +124,8 @@ class FastLane:
         self._acknowledger: Acknowledger | None = getattr(consumer, "acknowledger", None)
         self._open = (
             self._acknowledger is not None
+            # Acknowledged by AMQP's own frames.
+            and app.settings.declared_ahead
             and consumer.hub is not None
             and type(consumer.pool).__module__ in POOLS
             and not any(task_has_custom(task, hook) not in (None, CeleryTask) for hook in _HOOKS)
@@ -126,6 +135,8 @@ class FastLane:
         self._name, self._hostname = task.name, consumer.hostname
         self._revoked = consumer.controller.state.revoked
         events = consumer.event_dispatcher
+        self._says = strategy_logger.isEnabledFor(logging.INFO)
+        self._counts = app.settings.status_port is not None
         self._tells = bool(events and events.enabled and task.send_events)
         self._run = task.run
         self._push, self._pop = task.request_stack.push, task.request_stack.pop
@@ -168,10 +179,16 @@ class FastLane:
         return True
 
     def _play(self, message: Any, headers: dict[str, Any], id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        if self._says:
+            info(trace.LOG_RECEIVED, {"id": id, "name": self._name})
         state.total_count[self._name] += 1
         state.all_total_count[0] += 1
         request = self._announced(message) if self._tells or signals.task_received.receivers else None
         context = self._context(message, headers, args, kwargs)
+        if self._counts:
+            wait = waited(headers, message.properties, time())
+            if wait is not None:
+                declared.WAIT.observe(wait, self._name)
         began = monotonic()
         try:
             failed = self._traced(context, id, args, kwargs)
@@ -185,8 +202,12 @@ class FastLane:
             assert self._acknowledger is not None
             self._acknowledger.other(message)
             request = request or self._request(message)
-            request.on_failure(failed, return_ok=True)
+            request.on_success((1, failed, took))
             return
+        if self._says:
+            info(trace.LOG_SUCCESS, {"id": id, "name": self._name, "runtime": took, "return_value": "-"})
+        if self._counts:
+            succeeded(self._name, took)
         self._acknowledger.done(message)  # type: ignore[union-attr]
         if self._tells and request is not None:
             request.send_event("task-succeeded", result=saferepr(None), runtime=took)

@@ -1,57 +1,72 @@
-"""Is this worker consuming its queue? A file says so."""
+"""Is this process alive, and can it take work? Written down by its loop, read by the thread that answers."""
 
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
-from celery import bootsteps
-from celery.utils.log import get_logger
+from shared.status import Answer
 
-logger = get_logger(__name__)
-
-#: Seconds between two signs of health; a check should look less often.
-INTERVAL = 2.0
-#: Seconds until the next look at a worker that does not consume.
-RETRY = 0.1
+#: Seconds in which the loop of a process that lives has turned.
+ALIVE_WITHIN = 30.0
+#: Seconds in which the loop of a process that can take work has turned: the longest that a worker's loop waits in one
+#: go, for a broker that does not confirm a dead letter, is 4.
+READY_WITHIN = 10.0
 
 
-class HealthFile(bootsteps.StartStopStep):
-    """Makes the file `HEALTH_FILE` again and again while the worker holds a consumer on its queue.
+class Health:
+    """What the loop of a process last said of itself.
 
-    Who checks deletes it: `rm FILE` succeeds only when the worker made it since the last check, and costs a
-    millisecond. A worker that is connected but consumes nothing, or whose loop hangs, makes no file.
+    It is written by the loop alone, and each field is replaced whole: who reads in another thread needs no lock.
+
+    Args:
+        alive_within: seconds in which the loop must have turned; likewise for `ready_within`.
+        fault: why no work can be taken; None while it can.
+        clock: seconds, from any start.
     """
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    def __init__(
+        self,
+        fault: str | None = "it has not begun to consume",
+        *,
+        alive_within: float = ALIVE_WITHIN,
+        ready_within: float = READY_WITHIN,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.fault = fault
+        self._alive_within, self._ready_within = alive_within, ready_within
+        self._clock = clock
+        self._turned = clock()
+        self._stopping = False
 
-    def __init__(self, consumer: Any, **kwargs: Any) -> None:
-        super().__init__(consumer, **kwargs)
-        self.path: Path = consumer.app.settings.health_file
-        self.timer: Any = None
+    def turn(self, seconds: float = 0.0) -> None:
+        """The loop has turned, and may take `seconds` until it does again."""
+        self._turned = self._clock() + seconds
 
-    def start(self, consumer: Any) -> None:
-        """Begin to look; the consumer begins to consume only after all its steps have started."""
-        self._look(consumer)
+    def stop(self) -> None:
+        """It has been told to end: it takes no more work, and finishes what it has."""
+        self._stopping = True
 
-    def stop(self, consumer: Any) -> None:
-        """No connection, no sign."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        self.path.unlink(missing_ok=True)
+    def alive(self) -> Answer:
+        """Whether the loop turns. Nothing outside the process decides it: an outage is no reason to start it anew."""
+        if self._stopping:
+            # Who told it to end also says how long it may take.
+            return Answer(HTTPStatus.OK, "stopping\n")
+        return _answer(self._silence(self._alive_within))
 
-    def _look(self, consumer: Any) -> None:
-        consumes = self._consumes(consumer)
-        if consumes:
-            self._sign()
-        self.timer = consumer.timer.call_after(INTERVAL if consumes else RETRY, self._look, (consumer,))
+    def ready(self) -> Answer:
+        """Whether it takes work."""
+        if self._stopping:
+            return _answer("it is stopping")
+        return _answer(self.fault or self._silence(self._ready_within))
 
-    def _consumes(self, consumer: Any) -> bool:
-        tasks = consumer.task_consumer
-        queues = consumer.app.amqp.queues.consume_from
-        return tasks is not None and all(tasks.consuming_from(name) for name in queues)
+    def routes(self) -> Mapping[str, Callable[[], Answer]]:
+        """What a status port answers."""
+        return {"/healthz": self.alive, "/readyz": self.ready}
 
-    def _sign(self) -> None:
-        try:
-            self.path.touch()
-        except OSError as error:
-            logger.warning("HEALTH_FILE: cannot make %s: %s", self.path, error.strerror)
+    def _silence(self, within: float) -> str | None:
+        seconds = self._clock() - self._turned
+        return f"its loop has not turned for {seconds:.0f} s" if seconds > within else None
+
+
+def _answer(fault: str | None) -> Answer:
+    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, fault + "\n") if fault else Answer(HTTPStatus.OK, "ok\n")

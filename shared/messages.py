@@ -67,6 +67,8 @@ def _fault_of_body(payload: Any) -> str | None:
         return "its arguments must be a list"
     if not isinstance(kwargs, dict):
         return "its keyword arguments must be an object"
+    if not all(type(name) is str for name in kwargs):
+        return "the names of its keyword arguments must be texts"
     if embedded is None:
         return None
     if not isinstance(embedded, dict):

@@ -6,6 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from shared.errors import ConfigError
 from shared.file_names import LONGEST_NAME, LONGEST_SEGMENT, BadName, check
+
+#: Of an object store. Else its library waits a minute for a connection, and as long for each answer.
+_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 20, "retries": {"max_attempts": 1}}
 
 __all__ = ["LONGEST_NAME", "LONGEST_SEGMENT", "BadName", "Storage", "StoredFile"]
 
@@ -91,7 +95,8 @@ class Storage:
             _publish(path, data)
         else:
             # An object store shows a put only when all of it has arrived, and knows no folders that could be missing.
-            self._files.pipe_file(self._key(name), data)
+            with _reached():
+                self._files.pipe_file(self._key(name), data)
         return StoredFile(name, self.url_of(name), len(data), hashlib.sha256(data).hexdigest())
 
     def read(self, name: str) -> bytes:
@@ -100,10 +105,12 @@ class Storage:
         Raises:
             BadName: see the class.
             FileNotFoundError: there is no such file; a folder is none.
+            OSError: the storage cannot be reached.
         """
         path = self._path(name)
         if path is None:
-            content: bytes = self._files.cat_file(self._key(name))
+            with _reached():
+                content: bytes = self._files.cat_file(self._key(name))
             return content
         try:
             return path.read_bytes()
@@ -111,15 +118,16 @@ class Storage:
             raise FileNotFoundError(errno.ENOENT, "No such file", name) from error
 
     def exists(self, name: str) -> bool:
-        """Whether `name` is a file. Raises BadName."""
+        """Whether `name` is a file. Raises as `size`."""
         return self.size(name) is not None
 
     def size(self, name: str) -> int | None:
-        """Bytes, or None where `name` is no file. Raises BadName."""
+        """Bytes, or None where `name` is no file. Raises BadName, and OSError where the storage cannot be reached."""
         if path := self._path(name):
             return _size(path)
         try:
-            known = self._files.info(self._key(name))
+            with _reached():
+                known = self._files.info(self._key(name))
         except FileNotFoundError:
             return None
         return int(known["size"]) if known["type"] == "file" else None
@@ -139,7 +147,8 @@ class Storage:
 
     def _find(self) -> Iterator[tuple[str, Entry]]:
         try:
-            known = self._files.find(self._root, detail=True)
+            with _reached():
+                known = self._files.find(self._root, detail=True)
         except FileNotFoundError:
             return
         for path, info in known.items():
@@ -148,7 +157,8 @@ class Storage:
     @staticmethod
     def _open(url: str) -> tuple[Any, str]:
         # Other processes write here too, so a listing must not be remembered.
-        file_system, root = url_to_fs(url, use_listings_cache=False)
+        options = {"config_kwargs": _TIMEOUTS} if url.startswith("s3://") else {}
+        file_system, root = url_to_fs(url, use_listings_cache=False, **options)
         return file_system, str(root)
 
     @property
@@ -170,6 +180,21 @@ class Storage:
         if not path.is_relative_to(os.path.realpath(self._folder)):
             raise BadName(f"{name!r:.200} leads out of the storage through a link: remove the link")
         return path
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Each file system of fsspec fails in its library's own way: here all of them fail as a disk does.
+
+    Raises:
+        OSError: what is done inside failed, for whatever reason.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(errno.EIO, f"the storage of REPORTS_URL failed: {type(error).__name__}: {error}") from error
 
 
 def _publish(path: Path, data: bytes) -> None:

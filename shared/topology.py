@@ -25,6 +25,8 @@ EVERYONE = "all"
 DELIVERY_LIMIT = 5
 #: Seconds. RabbitMQ closes a channel that holds a message unacknowledged for longer (30 minutes unless configured).
 CONSUMER_TIMEOUT = 30 * 60
+#: Bytes of a message's body. The broker refuses what is larger: files are passed by reference. RabbitMQ's own default.
+MAX_MESSAGE_SIZE = 16 * 2**20
 #: Seconds for which a worker that is told to stop may go on. Two minutes is what a cloud gives before it takes a node.
 STOP_WITHIN = 120
 #: Seconds that the end itself may take: the last acknowledgements, the connection, the processes of the pool.
@@ -34,10 +36,17 @@ DELAY_BITS = 28
 #: The last of these chained exchanges delivers; the first, of the highest bit, is where a publisher begins.
 DELAY_DELIVERY_EXCHANGE = "celery_delayed_delivery"
 
+#: Hosts of the broker's nodes in the local cluster: the first alone, or all of them.
+BROKER_NODES = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
+#: Of them, how many have a copy of each queue. Three outlive the loss of one; a fourth would make each write slower.
+QUEUE_MEMBERS = 3
+#: Hosts of Redis there: the first alone, or with its replica.
+REDIS_NODES = ("redis", "redis-replica")
+
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default flower gateway github guest monitor operator people rabbitmq "
-    "redis setup shared tasks unrouted".split()
+    "admin all amq beat celery celeryev cli dead default exporter flower gateway github guest health monitor operator "
+    "people rabbitmq redbeat redis replication setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -49,19 +58,39 @@ class Schedule:
 
     Attributes:
         task: its name.
-        crontab: the five fields of crontab(5), in UTC.
+        crontab: the five fields of crontab(5), in UTC; empty where `every` says when.
         kwargs: its arguments, checked against its signature before beat starts.
         expires: seconds after which a tick that no worker took is worth nothing.
         scope: the scope in which the task runs.
         then: a task that gets the first one's result, as its only argument, when that is done.
+        every: seconds between two ticks, from 1; None where `crontab` says when.
     """
 
     task: str
-    crontab: str
+    crontab: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     expires: int = 12 * 3600
     scope: Mapping[str, Any] = field(default_factory=dict)
     then: str | None = None
+    every: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its entry in the schedule."""
+        return f"{self.task}@{self.crontab or f'every {self.every} s'}"
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What a worker's container needs at least, for a scheduler that places it. Measured: `make k8s-resources`.
+
+    Attributes:
+        cpu: thousandths of a core: its share where all want more. Idle it takes 4; busy, what is free.
+        memory: bytes, idle, with the smallest number of processes: 45 MiB, and 20 for each.
+    """
+
+    cpu: int = 25
+    memory: int = 96 * 2**20
 
 
 @dataclass(frozen=True)
@@ -77,13 +106,18 @@ class ServiceSpec:
         soft_time_limit: seconds until a task is told to end (it may still tidy up).
         time_limit: seconds until its process is killed.
         memory: bytes that one worker's container may use.
+        requests: what it needs at least, of processor and memory.
         replicas: containers to start with.
+        scale: the smallest and the largest number of containers where something scales them by the length of the
+            queue; from 0, the pool is there only while there is work.
+        reports: whether it reads reports, or also writes them; None where it does neither.
         calls: services whose tasks this one publishes, besides its own.
         egress: hosts and ports outside that it speaks to, `host:port`.
         settings: environment variables that its container takes over from the user's.
         secrets: settings that are secret: the user gives a file, in the variable `<NAME>_FILE`.
         schedules: what beat publishes for it.
         local: what the local cluster gives a setting that the user leaves out.
+        scans_keys: whether it looks for its own keys in Redis by their names (SCAN), and so may see others' names too.
     """
 
     name: str
@@ -93,13 +127,17 @@ class ServiceSpec:
     soft_time_limit: int = 60
     time_limit: int = 90
     memory: int = 512 * 2**20
+    requests: Requests = Requests()
     replicas: int = 1
+    scale: tuple[int, int] = (0, 5)
+    reports: Literal["read", "write"] | None = None
     calls: tuple[str, ...] = ()
     egress: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     local: Mapping[str, str] = field(default_factory=dict)
+    scans_keys: bool = False
 
     @property
     def binding_keys(self) -> tuple[str, ...]:
@@ -158,6 +196,11 @@ SERVICES: tuple[ServiceSpec, ...] = (
         # GitHub may take 30 s to answer, and a task may have to wait for a connection first.
         soft_time_limit=60,
         time_limit=90,
+        # Twelve processes, each with a report's pages: 500 MiB were seen, and 512 MiB were not enough.
+        memory=2**30,
+        requests=Requests(memory=224 * 2**20),
+        scale=(0, 4),
+        reports="write",
         calls=("mailer", "webhook"),
         egress=("api.github.com:443",),
         settings=("GITHUB_API_URL", "LOG_LEVEL", "LOG_FORMAT"),
@@ -171,6 +214,10 @@ SERVICES: tuple[ServiceSpec, ...] = (
         # SMTP_TIMEOUT bounds each answer of the mail server; a mail takes about ten of them.
         soft_time_limit=120,
         time_limit=150,
+        # Never none: a report of an error should not wait for a container to start.
+        scale=(1, 5),
+        # It attaches them.
+        reports="read",
         # Any host, SMTP_URL names it; these are the ports of SMTP.
         calls=("webhook",),
         egress=("*:25", "*:465", "*:587"),
@@ -178,6 +225,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         secrets=("SMTP_PASSWORD",),
         schedules=(Schedule("mailer.send_digest", "0 * * * *", {"window": "1h"}, expires=3600),),
         local={"SMTP_URL": "smtp://mailcatcher:1025"},
+        # Mail that was parked for review is found by the beginning of its key.
+        scans_keys=True,
     ),
     ServiceSpec(
         name="calculator",
@@ -188,6 +237,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         memory=384 * 2**20,
         calls=("webhook",),
         settings=("LOG_LEVEL", "LOG_FORMAT"),
+        # The example. A tick is worth nothing when the next one is there.
+        schedules=(Schedule("calculator.add_days", kwargs={"days": 1}, every=10, expires=10),),
     ),
     ServiceSpec(
         name="scoped",
@@ -271,6 +322,14 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
         least, most = spec.concurrency
         if not 1 <= least <= most:
             raise TopologyError(f"service {spec.name!r}: concurrency {spec.concurrency} must be (least, most), from 1")
+        fewest, biggest = spec.scale
+        if not 0 <= fewest <= biggest or not fewest <= spec.replicas <= biggest:
+            raise TopologyError(
+                f"service {spec.name!r}: scale {spec.scale} must be (fewest, most), from 0, with replicas="
+                f"{spec.replicas} between them"
+            )
+        if not 0 < spec.requests.memory <= spec.memory:
+            raise TopologyError(f"service {spec.name!r}: requests.memory must be from 1 to memory={spec.memory} bytes")
         if not 0 < spec.soft_time_limit < spec.time_limit < CONSUMER_TIMEOUT:
             raise TopologyError(
                 f"service {spec.name!r}: soft_time_limit < time_limit < {CONSUMER_TIMEOUT} (the broker's consumer "
@@ -282,6 +341,10 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
         for schedule in spec.schedules:
             if schedule.task.partition(".")[0] != spec.name:
                 raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}, a task of another service")
+            if bool(schedule.crontab) == (schedule.every is not None):
+                raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}: give it `crontab` or `every`")
+            if schedule.every is not None and schedule.every < 1:
+                raise TopologyError(f"service {spec.name!r} schedules {schedule.task!r}: `every` is seconds, from 1")
             if schedule.then and schedule.then.partition(".")[0] not in (spec.name, *spec.calls):
                 raise TopologyError(
                     f"service {spec.name!r} schedules {schedule.then!r} after {schedule.task!r}, a task of a service "

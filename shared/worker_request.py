@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from shared import scope
-from shared.dead_letters.request import Request as RequestWithCause
+from shared.metrics.requests import Request as CountedRequest
 
 
-class Request(RequestWithCause):
-    """A request whose ends have a cause; what the main process does in a task's place, it does in the task's scope.
+class Request(CountedRequest):
+    """A request whose ends have a cause and are counted. What the main process does in its place, it does in its scope.
 
     A task that is killed by its time limit, lost with its process, or revoked runs no code of its own any more: its
     error callbacks, and those of a chord that it belongs to, are published here.

@@ -12,6 +12,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from shared import setup
+from shared.topology import BROKER_NODES, REDIS_NODES
 from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
 from tests.e2e.stand_in import StandIn
 from tests.servers import OwnBroker, OwnRedis
@@ -21,6 +22,14 @@ from tests.waiting import eventually
 
 #: The variables of the compose files that name a published port.
 PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
+#: Those that compose/cluster.yaml and compose/tls.yaml add.
+MORE_PORTS = (
+    *(f"RABBITMQ_{number}_{kind}PORT" for number in (2, 3) for kind in ("", "MANAGEMENT_")),
+    "RABBITMQ_TLS_PORT",
+    "RABBITMQ_MANAGEMENT_TLS_PORT",
+)
+#: Who speaks to the servers in that cluster: a worker, and Flower.
+CLIENTS = ("calculator", "flower")
 
 
 def _why_no_docker() -> str | None:
@@ -32,7 +41,8 @@ def _why_no_docker() -> str | None:
     return None
 
 
-def _needs_docker() -> None:
+def needs_docker() -> None:
+    """Skip without a usable Docker, or fail where CI=true."""
     reason = _why_no_docker()
     if reason is not None:
         _missing(f"container tests need Docker: {reason}")
@@ -44,7 +54,8 @@ def _missing(message: str) -> None:
     pytest.skip(message)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """As many ports of 127.0.0.1 where nobody listens just now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -58,11 +69,11 @@ def _free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
     """The shipped compose file under a name, ports and volumes of its own, with the stand-in for GitHub."""
-    _needs_docker()
+    needs_docker()
     reports = tmp_path_factory.mktemp("reports")
     token = tmp_path_factory.mktemp("secrets") / "token"
     token.write_text(GITHUB_TOKEN)
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     files = ["compose.yaml"]
     data = find_ranking()
     if data is not None:
@@ -90,6 +101,31 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
             yield ComposeHouse(StandIn(f"http://127.0.0.1:{ports['GITHUB_PORT']}"), reports, ports)
     finally:
         patch.undo()
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeHouse]:
+    """The cluster of compose/cluster.yaml with compose/tls.yaml, and the calculator and Flower for clients."""
+    needs_docker()
+    reports = tmp_path_factory.mktemp("reports")
+    ports = dict(zip((*PORTS, *MORE_PORTS), free_ports(len(PORTS) + len(MORE_PORTS)), strict=True))
+    environ = {
+        **os.environ,
+        "COMPOSE_FILE": "compose.yaml:compose/cluster.yaml:compose/tls.yaml",
+        "COMPOSE_PROFILES": "",
+        "COMPOSE_PROJECT_NAME": f"taskhouse-three-{os.getpid()}",
+        "TAG": os.environ.get("TEST_TAG", "test"),
+        "REPORTS_DIR": str(reports),
+        **{name: str(port) for name, port in ports.items()},
+    }
+    house = ComposeHouse(StandIn("http://127.0.0.1:1"), reports, ports, environ)
+    try:
+        done = house.compose("up", "-d", "--wait", "--build", *BROKER_NODES, *REDIS_NODES, *CLIENTS, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert house.compose("--profile", "tools", "build", "--quiet", "cli", timeout=600).returncode == 0
+        yield house
+    finally:
+        house.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 @pytest.fixture(scope="session")
@@ -135,16 +171,17 @@ def redis(redis_server: OwnRedis) -> OwnRedis:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
     """Started once; a laptop without Docker skips what needs it."""
-    _needs_docker()
+    needs_docker()
     secrets = tmp_path_factory.mktemp("secrets")
     setup.prepare(secrets)
     # Its helper that removes what is left is an image more; the block below removes the container.
     testcontainers_config.ryuk_disabled = True
-    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672)
+    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672, 15672, 15692)
     container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
     container.with_volume_mapping(
         str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
     )
+    container.with_volume_mapping(str(ROOT / "compose/rabbitmq/enabled_plugins"), "/etc/rabbitmq/enabled_plugins")
     with container:
         check = "rabbitmq-diagnostics -q check_port_connectivity"
         eventually(lambda: container.exec(check).exit_code == 0, patience=120)

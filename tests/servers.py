@@ -2,6 +2,8 @@
 
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
@@ -10,6 +12,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError
 from redis.retry import Retry
 from testcontainers.core.container import DockerContainer
 
+from shared.render.permissions import ADMIN
 from tests.waiting import eventually
 
 
@@ -61,14 +64,47 @@ class OwnBroker:
         self._container = container
         self._secrets = secrets
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of AMQP."""
+        return self._container.get_container_host_ip(), int(self._container.get_exposed_port(5672))
+
     def user(self, name: str, redis: OwnRedis) -> dict[str, str]:
         """The settings of somebody who logs in as `name`."""
-        host, port = self._container.get_container_host_ip(), self._container.get_exposed_port(5672)
+        host, port = self.address
         return {
             "BROKER_URL": f"amqp://{name}@{host}:{port}//",
             "BROKER_PASSWORD_FILE": str(self._secrets / name / "broker_password"),
             "REDIS_URL": redis.url,
         }
+
+    def administrator(self) -> str:
+        """The URL of the user who may do everything."""
+        host, port = self.address
+        return f"amqp://{ADMIN}:{(self._secrets / 'people' / 'rabbitmq').read_text()}@{host}:{port}//"
+
+    @contextmanager
+    def alarm(self) -> Iterator[None]:
+        """It has no memory left, and takes nothing from publishers."""
+        self.run("rabbitmqctl", "-q", "set_vm_memory_high_watermark", "0")
+        try:
+            yield
+        finally:
+            self.run("rabbitmqctl", "-q", "set_vm_memory_high_watermark", "0.4")
+
+    def at(self, port: int) -> str:
+        """Host and port, where it listens for this machine."""
+        return f"{self._container.get_container_host_ip()}:{self._container.get_exposed_port(port)}"
+
+    def password_file(self, name: str) -> str:
+        """Of a user."""
+        return str(self._secrets / name / "broker_password")
+
+    def run(self, *command: str) -> str:
+        """Run a command in its container; gives what it says."""
+        done = self._container.exec(list(command))
+        assert done.exit_code == 0, done.output
+        return done.output.decode()
 
     def freeze(self) -> None:
         """It keeps its connections, and says nothing any more."""

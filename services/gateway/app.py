@@ -9,7 +9,7 @@ from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
-from services.gateway import logs, problem
+from services.gateway import logs, metrics, problem
 from services.gateway.error_report import ErrorReport
 from services.gateway.guards import ApiKeys, SameOrigin, SecureHeaders
 from services.gateway.house import House
@@ -43,7 +43,8 @@ def build(settings: GatewaySettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.house = house = House.build(settings)
         when_told_to_stop(house.watchers.close)
-        yield
+        with metrics.told(settings):
+            yield
         await house.close()
 
     app = FastAPI(
@@ -56,6 +57,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         redoc_url=None,
         # The outermost first.
         middleware=[
+            Middleware(metrics.CountRequests),
             Middleware(SecureHeaders),
             Middleware(ErrorReport),
             Middleware(ApiKeys, keys=settings.api_keys, open_paths=(*page.OPEN_PATHS, *HEALTH_PATHS)),

@@ -2,7 +2,8 @@
 
 With publisher confirms alone, a publisher that gives up after a while has still sent its message: a broker that was
 paused, or that had a memory alarm, takes it later, and the task runs although its caller was told that it would not.
-So a message is published in an AMQP transaction, and committed only when the broker has shown that it reads.
+So over RabbitMQ a message is published in an AMQP transaction, and committed only when the broker has shown that it
+reads.
 Source: AMQP 0-9-1, class tx; RabbitMQ, "Broker Semantics" and "Memory and Disk Alarms".
 """
 
@@ -19,9 +20,11 @@ from amqp.exceptions import AMQPError, ChannelError
 from celery import Signature
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from shared.app import App
 from shared.errors import Error
+from shared.publishing import PublishError
 
 #: Seconds for the way to one broker: TCP, TLS and each answer of the handshake.
 CONNECT_TIMEOUT = 0.8
@@ -76,7 +79,7 @@ class Publisher:
     """Publishes for many requests at once, each in a thread, because kombu's calls block."""
 
     def __init__(self, app: App) -> None:
-        self._line: _Line = _Plain(app) if app.settings.embedded else _Transactional(app)
+        self._line: _Line = _line(app)
         self._threads = ThreadPoolExecutor(THREADS, "publish")
 
     async def publish(self, signature: Signature, task_id: str) -> None:
@@ -112,6 +115,12 @@ class Publisher:
             raise
 
 
+def _line(app: App) -> "_Line":
+    if app.settings.over_redis:
+        return _OverRedis(app)
+    return _Plain(app) if app.settings.embedded else _Transactional(app)
+
+
 class _Line(Protocol):
     def publish(self, signature: Signature, task_id: str, attempt: Attempt) -> None: ...
 
@@ -128,11 +137,57 @@ class _Plain:
         try:
             attempt.begin_commit()
             _send(self._app, signature, task_id)
-        except OSError as error:
-            raise BrokerAway(f"the message cannot be written: {error.strerror}") from error
+        except PublishError as error:
+            raise BrokerAway(str(error)) from error
 
     def check(self, attempt: Attempt) -> None:
         pass
+
+
+class _OverRedis:
+    """Redis: a message is one command. What was sent and not answered may be there."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._mine = threading.local()
+
+    def publish(self, signature: Signature, task_id: str, attempt: Attempt) -> None:
+        connection = self._ready(attempt)
+        attempt.begin_commit()
+        try:
+            with self._app.amqp.Producer(connection, auto_declare=False) as producer:
+                _send(self._app, signature, task_id, producer=producer, retry=False)
+        except (KombuError, RedisError, OSError) as error:
+            self._drop()
+            raise Uncertain(f"the broker did not answer: {error}") from error
+
+    def check(self, attempt: Attempt) -> None:
+        self._ready(attempt)
+
+    def _ready(self, attempt: Attempt) -> Connection:
+        """This thread's connection, over which Redis has just answered."""
+        attempt.remaining()
+        connection: Connection | None = getattr(self._mine, "connection", None)
+        try:
+            if connection is None:
+                # One attempt: kombu would go on for ever.
+                bounds = {
+                    "socket_connect_timeout": CONNECT_TIMEOUT,
+                    "socket_timeout": COMMIT_TIMEOUT,
+                    "max_retries": 0,
+                }
+                connection = self._mine.connection = self._app.connection_for_write(transport_options=bounds)
+            connection.default_channel.client.ping()
+            return connection
+        except (KombuError, RedisError, OSError) as error:
+            self._drop()
+            raise BrokerAway(f"the broker does not take the task: {error}") from error
+
+    def _drop(self) -> None:
+        connection: Connection | None = getattr(self._mine, "connection", None)
+        self._mine.connection = None
+        if connection is not None:
+            connection.collect()
 
 
 class _Transactional:

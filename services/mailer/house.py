@@ -17,6 +17,7 @@ from services.mailer.storm import Guard, Limits
 from services.mailer.storm_redis import RedisStorm
 from services.mailer.storm_sqlite import SqliteStorm
 from services.mailer.transport import transport
+from shared import tls
 from shared.storage import Storage
 
 #: Seconds to connect to Redis, and for each of its answers.
@@ -52,6 +53,7 @@ def guard() -> Guard:
 def _redis() -> Redis:
     return Redis.from_url(
         app.settings.redis_location(),
+        **tls.redis_options(app.settings),
         socket_connect_timeout=REDIS_TIMEOUT,
         socket_timeout=REDIS_TIMEOUT,
         # One more attempt, for a connection that was closed while idle. Every script can be run twice.

@@ -7,8 +7,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from services.mailer.ledger import KEEP, KEEP_PARKED, Claim, Entry, LeaseLost, LedgerAway, State
+from shared import keys
 
-PREFIX = "mailer:ledger:"
+PREFIX = f"{keys.own('mailer')}ledger:"
 
 _NOW = """
 local time = redis.call('TIME')

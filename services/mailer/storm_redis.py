@@ -8,9 +8,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from services.mailer.storm import HOUR, KEEP, MOST_LINES, OTHERS, WINDOWS, HeldBack, Limits, Report, StormAway
+from shared import keys
 from shared.signatures.mailer import Window
 
-PREFIX = "mailer:storm:"
+PREFIX = f"{keys.own('mailer')}storm:"
 
 _ADD = f"""
 local function add(held, line)

@@ -13,6 +13,7 @@ from services.mailer.house import delivery, guard
 from services.mailer.message import Mail
 from services.mailer.storm import Report, StormAway
 from shared.errors import InvalidArguments, Retryable
+from shared.metrics.declared import MAILS
 from shared.signatures import mailer as contract
 from shared.tasks import implements
 
@@ -41,6 +42,7 @@ def report_error(task, subject, message, html_message, fingerprint, source, occu
     except StormAway as error:
         raise Retryable(f"nothing counts the errors: {error}") from error
     if not admitted:
+        MAILS.inc("error", "held")
         return None
     return _deliver(
         task, letters.error(report.event, app.settings.admins, subject, message, html_message, source, seen)
@@ -78,7 +80,13 @@ def release(message_id):
 
 
 def _deliver(task, mail):
-    return delivery().deliver(mail, Attempt(task.request.id, task.request.retries))
+    try:
+        result = delivery().deliver(mail, Attempt(task.request.id, task.request.retries))
+    except Exception as error:
+        MAILS.inc(mail.kind, "deferred" if isinstance(error, PATIENCE["autoretry_for"]) else "failed")
+        raise
+    MAILS.inc(mail.kind, "sent" if result.sent else "failed" if result.refused else "already")
+    return result
 
 
 def _event(task, dedup_key):

@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError, RequestException
 
 from shared.errors import ConfigError, Final, Retryable
+from shared.metrics.declared import GITHUB_QUOTA
 from shared.signatures.reporter import Page, Repo
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,8 @@ class GitHub:
         query = {"q": f"created:>={since.isoformat()}", "sort": "stars", "order": "desc", "per_page": str(per_page)}
         response = self._get({**query, "page": str(page)}, page)
         left = response.headers.get("X-RateLimit-Remaining", "unknown")
+        if left.isdecimal():
+            GITHUB_QUOTA.set(float(left))
         logger.debug("GitHub answered page %d with %d; requests left: %s", page, response.status_code, left)
         if response.status_code != 200:
             raise _refusal(response, page)

@@ -11,6 +11,7 @@ from services.reporter.app import app
 from services.reporter.github import GitHub
 from services.reporter.question import csv_name, language_csv_name, question
 from shared.errors import Retryable
+from shared.metrics.declared import REPORT
 from shared.results import progress
 from shared.signatures import reporter as contract
 from shared.signatures.reporter import Assignment, ReportResult, WrittenFile
@@ -113,6 +114,7 @@ def _finish(task, assignment, rows, languages, warnings, *, repositories, files=
         files=list(files),
         warnings=warnings,
     )
+    REPORT.set(time.time(), asked.period)
     return archive.keep(storage(), result)
 
 

@@ -210,10 +210,10 @@ def drop(
 
 
 def _look(app: Any, selection: Any) -> Generator[Any, None, None]:
-    from shared.dead_letters.shelf import Shelf
+    from shared.dead_letters.shelf import shelf as opened
 
     for queue in selection.queues():
-        with Shelf(app, queue) as shelf:
+        with opened(app, queue) as shelf:
             yield from (letter for letter in shelf if letter in selection)
 
 

@@ -20,6 +20,7 @@ from shared.dead_letters.letter import DeadLetter
 from shared.dead_letters.replay import NotReplayable, Outcome, Replay, Unpublished
 from shared.dead_letters.selection import Selection
 from shared.dead_letters.shelf import Shelf
+from shared.dead_letters.shelf import shelf as opened
 from shared.errors import InvalidArguments
 from shared.topology import UNROUTED_QUEUE
 
@@ -124,7 +125,7 @@ def _each(
     count = 0
     with _interruptible() as interrupted, Progress(*columns, console=Console(stderr=True)) as bars:
         for queue in selection.queues():
-            with Shelf(app, queue) as shelf:
+            with opened(app, queue) as shelf:
                 bar = bars.add_task(queue, total=len(shelf), visible=len(shelf) > 0)
                 for letter in shelf:
                     if interrupted() or count == limit:

@@ -8,7 +8,7 @@ from amqp.serialization import dumps
 from celery.utils.log import get_logger
 
 from shared.dead_letters.cause import HEADER, Cause, published_headers
-from shared.topology import DEAD_EXCHANGE
+from shared.topology import DEAD_EXCHANGE, MAX_MESSAGE_SIZE, dead_letter_queue
 
 logger = get_logger(__name__)
 
@@ -20,12 +20,12 @@ TIMEOUT = 2.0
 REST = 10.0
 #: Bytes. All headers must fit into one frame, of which RabbitMQ makes 128 KiB; the rest is for the other properties.
 LARGEST_HEADERS = 120 * 1024
-#: Bytes. What is larger closes the channel (compose/rabbitmq/taskhouse.conf, max_message_size).
-LARGEST_BODY = 16 * 2**20
 
 #: Properties that do not outlive a message's death: RabbitMQ lets nobody publish in another user's name, and a dead
 #: letter that expires would be lost.
 _MORTAL = frozenset({"application_headers", "expiration", "user_id", "content_type", "content_encoding"})
+#: Where kombu carries a message itself, how it did so: the next one is carried anew.
+_OF_THE_CARRIER = frozenset({"body_encoding", "delivery_info", "delivery_tag"})
 
 
 class Burial:
@@ -76,10 +76,13 @@ class Burial:
 
     def _publish(self, body: bytes, options: dict[str, Any]) -> None:
         channel = self._open()
+        service = self.app.spec.name
+        over_redis = self.app.settings.over_redis
         channel.basic_publish(
             channel.prepare_message(body, **options),
-            exchange=DEAD_EXCHANGE,
-            routing_key=self.app.spec.name,
+            # Redis has no exchange that is there already; the anonymous one leads to the queue that is named.
+            exchange="" if over_redis else DEAD_EXCHANGE,
+            routing_key=dead_letter_queue(service) if over_redis else service,
             mandatory=True,
             timeout=TIMEOUT,
             confirm_timeout=TIMEOUT,
@@ -88,6 +91,8 @@ class Burial:
     def _open(self) -> Any:
         if self._channel is None:
             bounded = {"confirm_publish": True, "read_timeout": TIMEOUT, "write_timeout": TIMEOUT}
+            if self.app.settings.over_redis:
+                bounded = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
             # Nobody would send its heartbeats between two burials.
             self._connection = self.app.connection_for_write(
                 connect_timeout=TIMEOUT, heartbeat=0, transport_options=bounded
@@ -108,9 +113,9 @@ def _letter(message: Any, noted: dict[str, Any]) -> tuple[bytes, dict[str, Any]]
         raise ValueError(f"its headers would take {size} bytes, and a frame holds {LARGEST_HEADERS}")
     encoding = message.content_encoding
     body = message.body.encode(encoding or "utf-8") if isinstance(message.body, str) else message.body
-    if len(body) > LARGEST_BODY:
-        raise ValueError(f"unpacked it has {len(body)} bytes, and the broker takes {LARGEST_BODY}")
-    properties = {name: value for name, value in message.properties.items() if name not in _MORTAL}
+    if len(body) > MAX_MESSAGE_SIZE:
+        raise ValueError(f"unpacked it has {len(body)} bytes, and the broker takes {MAX_MESSAGE_SIZE}")
+    properties = {name: value for name, value in message.properties.items() if name not in _MORTAL | _OF_THE_CARRIER}
     return body, {
         "headers": headers,
         "content_type": message.content_type,

@@ -12,8 +12,13 @@ from shared.topology import DELAY_BITS, DELAY_DELIVERY_EXCHANGE, TASKS_EXCHANGE
 HEADER = "dead-letter"
 #: Set by a publisher of ours, and carried from attempt to attempt: when the task was asked for first, ISO 8601.
 FIRST_PUBLISHED = "first_published"
+#: Set by a publisher of ours for each attempt: when it was published, or when its delay ends. ISO 8601.
+DUE = "due"
 #: How often an operator has replayed the message.
 REPLAYS = "replays"
+
+#: What a broker, or the worker that counts in its place, notes on a delivery: not the next message's.
+OF_ONE_DELIVERY = frozenset({"redelivered", "compression", "x-delivery-count", "x-acquired-count"})
 
 #: Characters. Headers travel in one AMQP frame (128 KiB by default), together with those that the publisher set.
 LONGEST_EXCEPTION = 2_000
@@ -21,7 +26,7 @@ LONGEST_TRACEBACK = 8_000
 
 #: What the broker notes on a message's way, and what would send copies of a dead letter to other queues. RabbitMQ takes
 #: the latter away too when it buries a message itself.
-_OF_THE_WAY = frozenset({"cc", "bcc"})
+_OF_THE_WAY = frozenset({"cc", "bcc", "redelivered"})
 _BROKERS_PREFIX = "x-"
 
 

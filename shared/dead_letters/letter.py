@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from shared import serializers
 from shared.dead_letters.cause import FIRST_PUBLISHED, HEADER, REPLAYS, Reason, attempts, origin, published_headers
 from shared.topology import DELIVERY_LIMIT, UNROUTED_QUEUE
 
@@ -62,10 +63,12 @@ class DeadLetter:
 
     @property
     def payload(self) -> Any:
-        """The decoded body: arguments, keyword arguments, what follows. None where it is no JSON."""
+        """The decoded body: arguments, keyword arguments, what follows. None where it cannot be decoded."""
+        if "compression" in self.headers:
+            return None
         try:
-            return json.loads(self.body)
-        except ValueError:
+            return serializers.decode(self.body, self.properties.get("content_type"))
+        except Exception:  # it may be anything
             return None
 
     def age(self, now: datetime) -> float:
@@ -73,7 +76,7 @@ class DeadLetter:
         return (now - datetime.fromisoformat(self.last)).total_seconds() if self.last else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON takes it. A body that is no JSON is base64 in `body_base64`, and `payload` is null."""
+        """All of it, as JSON takes it. A body that nobody can decode is base64 in `body_base64`; `payload` is null."""
         value = asdict(self)
         body = value.pop("body")
         value["payload"] = self.payload
@@ -89,6 +92,9 @@ def read(queue: str, message: Any) -> DeadLetter:
     if not isinstance(noted, Mapping):
         noted = _noted_by_broker(queue, headers, message.delivery_info)
     own = published_headers(headers)
+    if not message.errors:
+        # kombu has unpacked the body.
+        own.pop("compression", None)
     body = message.body.encode(message.content_encoding or "utf-8") if isinstance(message.body, str) else message.body
     begun, replays = noted.get("attempts"), own.get(REPLAYS)
     return DeadLetter(
@@ -103,12 +109,13 @@ def read(queue: str, message: Any) -> DeadLetter:
         properties={
             "content_type": message.content_type,
             "content_encoding": message.content_encoding,
-            **{name: value for name, value in message.properties.items() if name != "application_headers"},
+            **{name: value for name, value in message.properties.items() if name not in _NOT_SHOWN},
         },
         body=body,
     )
 
 
+_NOT_SHOWN = frozenset({"application_headers", "body_encoding", "delivery_info", "delivery_tag"})
 _TEXTS = ("reason", "exception", "traceback", "host", "first", "last", "exchange", "routing_key")
 
 

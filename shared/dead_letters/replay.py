@@ -8,13 +8,14 @@ and waits for a person's word.
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from kombu.exceptions import OperationalError
 
-from shared import messages
-from shared.dead_letters.cause import REPLAYS, Reason
+from shared import keys, messages
+from shared.dead_letters.cause import DUE, REPLAYS, Reason
 from shared.dead_letters.letter import DeadLetter
 from shared.errors import Error
 from shared.signatures import declarations
@@ -22,7 +23,7 @@ from shared.topology import EVERYONE, SERVICES, TASKS_EXCHANGE, UNROUTED_QUEUE
 
 #: Seconds that a record is kept, 30 days: so long a replay that broke off can be taken up again.
 RECORD_EXPIRES = 30 * 24 * 3600
-_PREFIX = "dead-letter:replay:"
+_PREFIX = f"{keys.DEAD_LETTERS}replay:"
 _BEGUN, _PUBLISHED = "begun", "published"
 
 #: A new message's life begins anew.
@@ -69,6 +70,16 @@ class Records:
         self.client.delete(_PREFIX + key)
 
 
+class Again(NamedTuple):
+    """The message that a letter is to be."""
+
+    routing_key: str
+    headers: dict[str, Any]
+    body: bytes
+    content_type: str | None
+    content_encoding: str | None
+
+
 class Replay:
     """Replays letters, one at a time: a crash leaves one in doubt at most.
 
@@ -103,30 +114,32 @@ class Replay:
             OperationalError, TimeoutError, OSError: the broker did not answer; the letter is in doubt.
             RedisError: the records are away. The letter is in doubt where it was published just before.
         """
-        target, headers, body = self._message(letter)
+        again = self._message(letter)
         there = self.records.begin(letter.key)
         if there == _PUBLISHED or (there == _BEGUN and self.in_doubt == "remove"):
             return Outcome.ALREADY
         if there == _BEGUN and self.in_doubt != "publish":
             return Outcome.IN_DOUBT
         try:
-            self._publish(letter, target, headers, body)
+            self._publish(letter, again)
         except self._refusals as error:
             self.records.forget(letter.key)
             raise Unpublished(f"the broker does not take {letter.task}[{letter.id}]: {error}") from None
         self.records.complete(letter.key)
         return Outcome.REPLAYED
 
-    def _publish(self, letter: DeadLetter, routing_key: str, headers: dict[str, Any], body: bytes) -> None:
+    def _publish(self, letter: DeadLetter, again: Again) -> None:
         with self.app.producer_pool.acquire(block=True, timeout=self.app.settings.publish_timeout) as producer:
             try:
                 producer.publish(
-                    body,
+                    again.body,
                     exchange=TASKS_EXCHANGE,
-                    routing_key=routing_key,
-                    content_type=letter.properties.get("content_type"),
-                    content_encoding=letter.properties.get("content_encoding"),
-                    headers=headers,
+                    routing_key=again.routing_key,
+                    headers=again.headers,
+                    content_type=again.content_type,
+                    content_encoding=again.content_encoding,
+                    # Where the broker has no exchanges of its own.
+                    declare=None if self.app.settings.declared_ahead else list(self.app.amqp.queues.values()),
                     mandatory=True,
                     # Not again by itself: what was not confirmed may be there.
                     retry=False,
@@ -145,7 +158,7 @@ class Replay:
         errors: tuple[type[BaseException], ...] = self.app.connection_for_write().channel_errors
         return tuple(kind for kind in errors if not issubclass(kind, OperationalError))
 
-    def _message(self, letter: DeadLetter) -> tuple[str, dict[str, Any], bytes]:
+    def _message(self, letter: DeadLetter) -> Again:
         payload, headers = letter.payload, dict(letter.headers)
         fault = messages.fault(headers, payload)
         if fault is not None:
@@ -153,15 +166,18 @@ class Replay:
         if letter.queue == UNROUTED_QUEUE and not _has_a_service(letter.routing_key):
             raise NotReplayable(f"no service takes {letter.routing_key!r}: start it first, or drop the letter")
         body = letter.body
+        written_in = letter.properties.get("content_type"), letter.properties.get("content_encoding")
         if self.args is not None or self.kwargs is not None:
             args, kwargs = self._arguments(letter, payload)
             body = json.dumps([args, kwargs, payload[2]]).encode()
+            # Whatever it was written in: every worker takes JSON.
+            written_in = "application/json", "utf-8"
             headers |= {"argsrepr": repr(args), "kwargsrepr": repr(kwargs)}
         # A replay is a new beginning: it has all its attempts, and is not too late again.
-        headers |= {REPLAYS: letter.replays + 1, "retries": 0}
+        headers |= {REPLAYS: letter.replays + 1, "retries": 0, DUE: datetime.now(UTC).isoformat()}
         if letter.reason == Reason.EXPIRED:
             headers["expires"] = None
-        return _routing_key(letter), headers, body
+        return Again(_routing_key(letter), headers, body, *written_in)
 
     def _arguments(self, letter: DeadLetter, payload: Any) -> tuple[list[Any], dict[str, Any]]:
         declaration = declarations().get(letter.task)

@@ -23,6 +23,15 @@ class Busy(Error):
     """Another command has the queue in its hands."""
 
 
+def shelf(app: Any, queue: str) -> "Shelf":
+    """The letters of `queue`, wherever they lie."""
+    if app.settings.over_redis:
+        from shared.dead_letters.redis_shelf import RedisShelf
+
+        return RedisShelf(app, queue)
+    return Shelf(app, queue)
+
+
 def queues() -> tuple[str, ...]:
     """Every queue whose messages wait for an operator."""
     return (*(dead_letter_queue(spec.name) for spec in SERVICES), UNROUTED_QUEUE)

@@ -24,7 +24,7 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
         "extends": {"file": "defaults.yaml", "service": "worker"},
         "build": {"context": "..", "dockerfile": "services/Dockerfile", "args": {"SERVICE": spec.name}},
         "image": f"taskhouse/{spec.name}:${{TAG:-latest}}",
-        "command": worker_arguments(spec),
+        "command": [_chosen(spec, argument) for argument in worker_arguments(spec)],
         "environment": {
             "BROKER_URL": f"amqp://{spec.name}@rabbitmq:5672//",
             "REDIS_URL": f"redis://{spec.name}@redis:6379/0",
@@ -43,6 +43,11 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
         "scale": spec.replicas,
         **({"networks": ["core", "outside"]} if spec.egress else {}),
     }
+
+
+def _chosen(spec: ServiceSpec, argument: str) -> str:
+    # On the command line, because gevent must be known before anything else is imported.
+    return f"--pool=${{{spec.name.upper()}_POOL:-{spec.pool}}}" if argument.startswith("--pool=") else argument
 
 
 def _setup(services: Iterable[ServiceSpec]) -> dict[str, Any]:

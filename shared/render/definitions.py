@@ -82,6 +82,11 @@ def password_hash(password: str, salt: bytes | None = None) -> str:
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
+def fits(password: str, hashed: str) -> bool:
+    """Whether `hashed`, as `password_hash` gives it, is of `password`."""
+    return bool(hashed) and password_hash(password, base64.b64decode(hashed)[:4]) == hashed
+
+
 def _user(user: User, hashed: str) -> Json:
     return {
         "name": user.name,

@@ -1,10 +1,22 @@
 """The rendered files, where they stand, and whether they still say what the topology says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from shared.render import compose, definitions
+from shared.render import (
+    broker,
+    cluster,
+    compose,
+    definitions,
+    kubernetes,
+    kubernetes_options,
+    redis_broker,
+    tls,
+)
+from shared.render.kubernetes import kubernetes_name
+from shared.topology import SERVICES
 
 #: The first line of a file whose form has comments. JSON has none: there the folder's README says it.
 HEADER = "# Generated from shared/topology.py by `celery -A shared.app topology render`; changes here are lost.\n"
@@ -27,9 +39,32 @@ class RenderedFile:
         return (HEADER if self.path.suffix != ".json" else "") + self.render()
 
 
+def _kubernetes() -> Iterator[RenderedFile]:
+    root = Path("k8s")
+    yield RenderedFile(root / "base" / "settings.env", kubernetes.settings)
+    yield RenderedFile(root / "services" / "kustomization.yaml", kubernetes.services_kustomization)
+    for spec in SERVICES:
+        name = kubernetes_name(spec.name)
+        folder = root / "services" / name
+        yield RenderedFile(folder / "kustomization.yaml", partial(kubernetes.service_kustomization, spec))
+        yield RenderedFile(folder / f"{name}.yaml", partial(kubernetes.service, spec))
+    yield RenderedFile(root / "secrets" / "kustomization.yaml", kubernetes.secrets_kustomization)
+    components = root / "components"
+    yield RenderedFile(components / "autoscaling" / "scaled-objects.yaml", kubernetes_options.scaled_objects)
+    yield RenderedFile(components / "disruption-budgets" / "workers.yaml", kubernetes_options.disruption_budgets)
+    yield RenderedFile(components / "network-policies" / "workers.yaml", kubernetes_options.network_policies)
+    yield RenderedFile(components / "external-secrets" / "secrets.yaml", kubernetes_options.external_secrets)
+
+
 FILES = (
     RenderedFile(Path("compose/workers.yaml"), compose.render),
+    RenderedFile(Path("compose/redis-broker.yaml"), redis_broker.render),
+    RenderedFile(Path("compose/cluster.yaml"), cluster.render),
+    RenderedFile(Path("compose/tls.yaml"), tls.render),
+    RenderedFile(Path("compose/rabbitmq/cluster.conf"), cluster.configuration),
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
+    RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),
+    *_kubernetes(),
 )
 
 

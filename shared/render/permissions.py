@@ -29,6 +29,8 @@ EVENT_EXCHANGE = "celeryev"
 DELAY_EXCHANGE = delay_level(DELAY_BITS - 1)
 
 OPERATOR, BEAT, FLOWER, MONITOR, ADMIN = "operator", "beat", "flower", "monitor", "admin"
+#: Tells Prometheus what the management API says.
+EXPORTER = "exporter"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def users(services: Iterable[ServiceSpec] = SERVICES) -> tuple[User, ...]:
             read=_pattern(re.escape(EVENT_EXCHANGE), re.escape(REPLY_EXCHANGE), r"celeryev\..+", replies),
         ),
         User(MONITOR, tags=("monitoring",)),
+        User(EXPORTER, tags=("monitoring",)),
         User(ADMIN, configure=".*", write=".*", read=".*", calls=None, tags=("administrator",)),
     )
 

@@ -67,11 +67,16 @@ class EmbeddedHouse:
 
 @dataclass(frozen=True)
 class ComposeHouse:
-    """The shipped compose file, as a project of its own, which variables of the environment name."""
+    """The shipped compose file, as a project of its own, which variables of the environment name.
+
+    Attributes:
+        environ: these variables, where they are not this process's own.
+    """
 
     github: StandIn
     reports: Path
     ports: Mapping[str, int]
+    environ: Mapping[str, str] | None = None
 
     def celery(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         return self.compose("run", "--rm", "-T", "--no-deps", "cli", *arguments, timeout=timeout)
@@ -85,7 +90,7 @@ class ComposeHouse:
 
     def compose(self, *arguments: str, timeout: float = PATIENCE) -> "subprocess.CompletedProcess[str]":
         """Run `docker compose` on this project."""
-        return _run(["docker", "compose", *arguments], timeout)
+        return _run(["docker", "compose", *arguments], timeout, self.environ)
 
     def passwords(self) -> dict[str, str]:
         """What `make passwords` shows, by server."""

@@ -154,7 +154,7 @@ def test_a_restart_of_redis_loses_no_schedule_and_fails_no_task(compose: Compose
         "from shared.app import app\n"
         "from redbeat.schedulers import ensure_conf, get_redis\n"
         "ensure_conf(app)\n"
-        "print(sorted(key for key in get_redis(app).scan_iter('redbeat:*@*')))\n"
+        "print(sorted(get_redis(app).zrange(app.redbeat_conf.schedule_key, 0, -1)))\n"
     )
     before = compose.compose("exec", "-T", "beat", "python", "-c", listed).stdout
     assert "reporter.produce_report@" in before

@@ -160,7 +160,7 @@ print(seen)
 
 def test_with_the_broker_stopped_nothing_is_taken_and_nothing_half_done(compose: ComposeHouse, site: Site) -> None:
     # Given a gateway that had a connection
-    submit(site)
+    assert finished(site, submit(site))["state"] == "SUCCESS"
     with stopped(compose, "rabbitmq"):
         # When reports are asked for, then they are refused in time
         refused(site)

@@ -37,7 +37,7 @@ def test_the_message_on_the_page_is_what_celery_sends(tmp_path: Path) -> None:
     app.close()
     # Then it is the page's message, but for where and when it was made
     shown = json.loads(re.findall(r"^```json\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)[0])
-    made = {"origin": "", "first_published": ""}
+    made = {"origin": "", "first_published": "", "due": ""}
     assert {**sent["headers"], **made} == {**shown["headers"], **made}
     assert made.keys() <= sent["headers"].keys() & shown["headers"].keys()
     assert json.loads(base64.b64decode(sent["body"])) == shown["body"]

@@ -75,6 +75,20 @@ print(call.id)
     assert compose.celery("logs", "calculator.nothing").returncode == 1
 
 
+def test_days_are_added_every_ten_seconds(compose: ComposeHouse) -> None:
+    # Given the schedule as it is shipped
+    listed = compose.celery("schedule", "list").stdout
+    (line,) = [line for line in listed.splitlines() if line.startswith("calculator.add_days@every 10 s")]
+    assert 'calculator.add_days({"days": 1})  every 10 s' in line
+    # Then one tick follows the other
+
+    def ticks() -> int:
+        return compose.celery("logs", "calculator.add_days").stdout.count("succeeded")
+
+    before = ticks()
+    until("two ticks are done", lambda: ticks() >= before + 2, 90)
+
+
 def test_the_schedule_is_changed_while_beat_runs(compose: ComposeHouse) -> None:
     def schedule(*arguments: str) -> "tuple[int, str]":
         done = compose.celery("schedule", *arguments)
@@ -82,11 +96,11 @@ def test_the_schedule_is_changed_while_beat_runs(compose: ComposeHouse) -> None:
 
     # Given an entry with a scope, added while beat runs
     when = ("--every", "1", "--scope", '{"locale": "fr"}')
-    assert schedule("add", "example", "calculator.add_days", *when, "--kwargs", '{"days": 1}')[0] == 0
+    assert schedule("add", "example", "calculator.note", *when, "--kwargs", '{"about": "a tick"}')[0] == 0
     try:
         # Then it is listed, and its task runs
-        assert "calculator.add_days" in (listed := schedule("list")[1]) and '"locale": "fr"' in listed
-        until("it runs", lambda: "succeeded" in compose.celery("logs", "calculator.add_days").stdout, 90)
+        assert "calculator.note" in (listed := schedule("list")[1]) and '"locale": "fr"' in listed
+        until("it runs", lambda: "a tick" in compose.celery("logs", "calculator.note").stdout, 90)
         # When it is added again, then it is changed
         again = schedule("add", "example", "calculator.add_days", "--every", "3600", "--kwargs", '{"days": 2}')
         assert again == (0, "changed  example\n")
@@ -106,6 +120,7 @@ def test_the_schedule_is_changed_while_beat_runs(compose: ComposeHouse) -> None:
         (("add", "x", "calculator.add_days", "--crontab", "1 2 3", "--kwargs", '{"days": 1}'), "--crontab"),
         (("add", "reporter.produce_report@0 0 * * *", "calculator.add_days", "--every", "9"), "shared/topology.py"),
         (("remove", "reporter.produce_report@0 0 * * *"), "shared/topology.py"),
+        (("remove", "calculator.add_days@every 10 s"), "shared/topology.py"),
     ],
 )
 def test_a_wrong_entry_is_refused_before_it_is_stored(

@@ -63,7 +63,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Telling]:
     local = tmp_path_factory.mktemp("scope") / "local"
     hidden = ("BROKER_URL", "REDIS_URL", "HEALTH_FILE")
     environ = {name: value for name, value in os.environ.items() if name not in hidden}
-    environ |= {"LOCAL_DIR": str(local), "TELL_SCOPES": "1"}
+    environ |= {"LOCAL_DIR": str(local), "TELL_SCOPES": "1", "TASK_LOG_DIR": str(local / "task-logs")}
     kept, default = _state._tls.current_app, _state.default_app
     Transport.global_state.clear()
     settings = Settings.load(environ)

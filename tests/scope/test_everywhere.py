@@ -11,9 +11,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from celery import chain, group
+from celery import chain, chord, group
+from celery.beat import Scheduler
+from celery.schedules import schedule as Every
 
+from shared.app import _headers
 from shared.scope import current, scope
+from shared.topology import Schedule
 from tests.scope import worker
 from tests.scope.conftest import Telling
 
@@ -53,6 +57,45 @@ def test_each_way_of_calling_carries_the_scope(house: Telling, label: str, call:
                 house.app.send_task("reporter.leaf", (label,))
     # Then it sees it
     assert house.scope_of(label) == FRENCH
+
+
+@pytest.mark.parametrize("primitive", ["chain", "group", "chord", "map", "starmap", "chunks", "link", "link_error"])
+def test_each_leaf_of_each_primitive_has_the_scope(house: Telling, label: str, primitive: str) -> None:
+    one, two = labels = [f"{label}-1", f"{label}-2"]
+    # When a canvas is called inside a scope
+    with scope(**FRENCH):
+        match primitive:
+            case "chain":
+                chain(worker.leaf.si(one), worker.leaf.si(two)).delay()
+            case "group":
+                group(worker.leaf.si(one), worker.leaf.si(two)).delay()
+            case "chord":
+                chord([worker.leaf.si(one)], worker.leaf.si(two)).delay()
+            case "map":
+                worker.leaf.map(labels).delay()
+            case "starmap":
+                worker.leaf.starmap([(one,), (two,)]).delay()
+            case "chunks":
+                worker.leaf.chunks([(one,), (two,)], 1).group().delay()
+            case "link":
+                worker.leaf.si(one).apply_async(link=worker.leaf.si(two))
+            case "link_error":
+                worker.failing.si(one).apply_async(link_error=worker.leaf.si(two))
+    # Then each of its leaves sees it
+    assert house.scopes(labels) == dict.fromkeys(labels, FRENCH)
+
+
+def test_a_tick_of_beat_has_the_scope_of_its_entry(house: Telling, label: str) -> None:
+    # Given an entry of the schedule with a scope, and one without
+    ticks = [Schedule("reporter.leaf", every=1, scope=given) for given in (FRENCH, {})]
+    beat = Scheduler(app=house.app, lazy=True)
+    for number, tick in enumerate(ticks):
+        # When beat publishes it, whatever scope it is in itself
+        options = {"ignore_result": True, **_headers(tick)}
+        entry = beat.Entry(tick.name, tick.task, schedule=Every(1), args=(f"{label}-{number}",), options=options)
+        beat.apply_async(entry)
+    # Then its task sees that scope, and nothing else
+    assert house.scopes([f"{label}-0", f"{label}-1"]) == {f"{label}-0": FRENCH, f"{label}-1": {}}
 
 
 def test_a_signature_made_outside_takes_the_scope_in_which_it_is_published(house: Telling, label: str) -> None:
@@ -175,6 +218,13 @@ def test_an_explicit_argument_always_wins(house: Telling, label: str, locale: st
     with scope(**FRENCH):
         call = worker.greeting.s(label, locale) if by_place else worker.greeting.s(label, locale=locale)
         assert call.delay().get(timeout=20)["locale"] == locale
+
+
+def test_a_task_may_have_a_scope_and_a_log_of_its_own(house: Telling, label: str) -> None:
+    with scope(**FRENCH):
+        assert worker.logged.s(label).delay().get(timeout=20) == "fr"
+    log = Path(house.environ["TASK_LOG_DIR"]) / "reporter.logged.log"
+    assert f"{label} in fr" in log.read_text()
 
 
 def test_scope_args_hold_for_each_item_of_a_map(house: Telling, label: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from celery import _state
+from celery import _state, chord
+from celery.exceptions import TaskRevokedError
 
 from shared.app import create_app
 from shared.config import Settings
@@ -14,7 +15,7 @@ from shared.embedded.transport import Transport
 from shared.embedded.worker import running
 from shared.scope import scope
 from tests.scope import worker
-from tests.scope.conftest import Telling, telling_spec
+from tests.scope.conftest import PATIENCE, Telling, telling_spec
 
 FRENCH = {"locale": "fr", "scenario_id": 2}
 
@@ -62,6 +63,41 @@ def test_a_task_that_its_soft_limit_ends_leaves_nothing(processes: Telling) -> N
     for one in clean:
         worker.leaf.delay(one)
     assert processes.scopes(clean) == {one: {} for one in clean}
+
+
+def test_a_task_that_is_revoked_while_it_runs_leaves_nothing(processes: Telling) -> None:
+    label = str(uuid4())
+    # Given a chord, called in a scope, whose error callback was made in none, and one part of it that runs
+    body = worker.leaf.si(f"{label}-body").on_error(worker.leaf.si(f"{label}-after"))
+    with scope(**FRENCH):
+        doomed = worker.sleeping.si(label, 30).set(task_id=label)
+        chord([doomed], body).apply_async()
+    assert processes.scope_of(label) == FRENCH
+    # When that is revoked, and its process ended
+    processes.app.control.revoke(label, terminate=True, signal="SIGKILL")
+    # Then whoever waits for it is told, and what the worker's main process publishes in its place has its scope
+    with pytest.raises(TaskRevokedError):
+        processes.app.AsyncResult(label).get(timeout=PATIENCE)
+    assert processes.scope_of(f"{label}-after") == FRENCH
+    assert not (processes.seen / f"{label}-body").exists()
+    # And tasks that come after it, in every process, have none
+    clean = [f"{label}-clean-{number}" for number in range(24)]
+    for one in clean:
+        worker.leaf.delay(one)
+    assert processes.scopes(clean) == {one: {} for one in clean}
+
+
+def test_a_task_that_is_revoked_before_it_runs_leaves_nothing(processes: Telling) -> None:
+    label = str(uuid4())
+    with scope(**FRENCH):
+        # Held until then by the worker, which is told meanwhile
+        doomed = worker.leaf.si(label).apply_async(countdown=2)
+    doomed.revoke()
+    with pytest.raises(TaskRevokedError):
+        doomed.get(timeout=PATIENCE)
+    worker.leaf.delay(f"{label}-last")
+    assert processes.scope_of(f"{label}-last") == {}
+    assert not (processes.seen / label).exists()
 
 
 def test_a_task_that_expired_before_it_ran_leaves_nothing(processes: Telling) -> None:

@@ -10,7 +10,7 @@ from shared import scope
 from shared.app import create_app
 from shared.errors import Final, Retryable
 from shared.signatures import Declaration
-from shared.tasks import ScopedTask, implements
+from shared.tasks import LoggingTask, ScopedTask, implements
 
 
 def _declared(name: str, function: Any) -> "Declaration[..., Any]":
@@ -30,6 +30,10 @@ def _greeting(label: str, locale: str | None = None, scenario_id: int | None = N
     raise NotImplementedError
 
 
+def _logged(label: str, locale: str | None = None) -> str | None:
+    raise NotImplementedError
+
+
 def _sleeping(label: str, seconds: float) -> None: ...
 
 
@@ -39,6 +43,7 @@ retried = _declared("retried", _retried)
 failing = _declared("failing", _failing)
 replaced = _declared("replaced", _replaced)
 greeting = _declared("greeting", _greeting)
+logged = _declared("logged", _logged)
 sleeping = _declared("sleeping", _sleeping)
 
 
@@ -99,6 +104,17 @@ if os.environ.get("TELL_SCOPES"):
     def run_greeting(label: str, locale: str | None, scenario_id: int | None) -> dict[str, Any]:
         _tell(label)
         return {"locale": locale, "scenario_id": scenario_id}
+
+    class Both(ScopedTask, LoggingTask):
+        """Has arguments from the scope, and a log of its own."""
+
+        abstract = True
+        scope_args = ("locale",)
+
+    @implements(logged, app, bind=True, base=Both)
+    def run_logged(task: Any, label: str, locale: str | None) -> str | None:
+        task.log_msg("%s in %s", label, locale)
+        return locale
 
     @implements(sleeping, app)
     def run_sleeping(label: str, seconds: float) -> None:

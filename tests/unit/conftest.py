@@ -1,12 +1,17 @@
 """Every test starts without our variables in its environment, and leaves no Celery app behind."""
 
+import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+import s3fs
 from celery import _state
+from moto.server import ThreadedMotoServer
 
 from shared.app import App, create_app
 from shared.config import Settings
@@ -53,3 +58,32 @@ def cluster() -> dict[str, str]:
         "redis_url": "redis://reporter@redis.invalid:6379/0",
         "redis_password": "hunter3",
     }
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """A server that speaks S3, on the loopback; gives its address."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A place for reports in a new bucket, with the environment that the pods have; gives REPORTS_URL."""
+    environment = {
+        "AWS_ENDPOINT_URL": object_store,
+        "AWS_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "made-up",
+        "AWS_SECRET_ACCESS_KEY": "made-up",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid.uuid4()}"
+    boto3.client("s3", endpoint_url=object_store, region_name="us-east-1").create_bucket(Bucket=name)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield f"s3://{name}/reports"
+    s3fs.S3FileSystem.clear_instance_cache()

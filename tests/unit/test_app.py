@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from celery import chain, chord, chunks, group, signals
@@ -23,11 +24,11 @@ import shared.app
 from shared.app import App, _whole_seconds, create_app, queue, route
 from shared.config import Settings
 from shared.errors import InvalidArguments, TopologyError
-from shared.health import HealthFile
 from shared.results.sqlite import SqliteBackend
 from shared.signatures import Declaration, mailer
 from shared.signatures import reporter as contract
 from shared.topology import SERVICES, Schedule, queue_arguments, service
+from shared.worker_health import Status, Watch
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -156,7 +157,60 @@ def test_no_queue_is_ever_made_up(make_app: MakeApp, settings: dict[str, str], n
 @pytest.mark.parametrize("name", [None, "reporter"])
 def test_only_json_is_spoken(make_app: MakeApp, settings: dict[str, str], name: str | None) -> None:
     conf = make_app(name, **settings).conf
-    assert (conf.task_serializer, conf.result_serializer, list(conf.accept_content)) == ("json", "json", ["json"])
+    assert (conf.task_serializer, conf.result_serializer, list(conf.accept_content)) == (
+        "json",
+        "json",
+        ["application/json"],
+    )
+    assert (list(conf.result_accept_content), conf.task_compression) == (["json"], None)
+
+
+@pytest.mark.parametrize("name", [None, "reporter"])
+def test_another_serializer_is_spoken_beside_json(
+    make_app: MakeApp, settings: dict[str, str], name: str | None
+) -> None:
+    chosen = {"task_serializer": "msgpack", "task_accept": ("yaml",), "task_compression": "zstd"}
+    app = make_app(name, **{**settings, **chosen})
+    assert set(app.conf.accept_content) == {"application/json", "application/x-msgpack", "application/x-yaml"}
+    assert (app.conf.result_serializer, app.conf.task_compression) == ("json", "zstd")
+    # Who commands workers, and who reads their answers, is another process.
+    assert (app.control.mailbox.serializer, app.control.mailbox.accept) == ("json", ["json"])
+
+
+def test_a_guest_leaves_the_hosts_serializers_and_packings_alone(make_app: MakeApp) -> None:
+    code = """
+from kombu import compression, serialization
+known = (dict(serialization.registry._decoders), dict(compression._decoders))
+from shared.app import create_app
+create_app(current=False)
+assert known == (serialization.registry._decoders, compression._decoders)
+create_app()
+assert known != (serialization.registry._decoders, compression._decoders)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={"PATH": ""})
+    assert done.returncode == 0, done.stderr
+
+
+def over_redis(make_app: MakeApp, settings: dict[str, str], name: str | None = None) -> App:
+    return make_app(name, **{**settings, "broker_url": "redis://reporter@redis.invalid:6379/1"})
+
+
+@pytest.mark.parametrize("name", [None, "reporter"])
+def test_over_redis_nothing_is_taken_for_declared(make_app: MakeApp, cluster: dict[str, str], name: str | None) -> None:
+    app = over_redis(make_app, cluster, name)
+    assert not any(queue.no_declare or queue.queue_arguments for queue in app.amqp.queues.values())
+    assert app.conf.broker_transport_options["visibility_timeout"] == 3600
+    assert "confirm_publish" not in app.conf.broker_transport_options
+    assert not app.control.mailbox.exchange.no_declare
+
+
+def test_a_publisher_says_at_its_start_that_redis_is_its_broker(
+    make_app: MakeApp, cluster: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    make_app(**cluster)
+    assert not caplog.text
+    over_redis(make_app, cluster)
+    assert "BROKER_URL is Redis, which promises less than RabbitMQ" in caplog.text
 
 
 def test_a_worker_loses_nothing(make_app: MakeApp, settings: dict[str, str]) -> None:
@@ -176,10 +230,11 @@ def test_a_worker_loads_its_own_tasks(make_app: MakeApp, settings: dict[str, str
     assert not make_app(**settings).conf.include
 
 
-def test_a_worker_signs_its_health_only_when_told_where(make_app: MakeApp, tmp_path: Path) -> None:
-    assert HealthFile in make_app("reporter", health_file=tmp_path / "health").steps["consumer"]
-    assert HealthFile not in make_app("reporter").steps["consumer"]
-    assert HealthFile not in make_app(health_file=tmp_path / "health").steps["consumer"]
+def test_a_worker_watches_itself_and_answers_only_when_told_where(make_app: MakeApp) -> None:
+    assert Watch in make_app("reporter").steps["consumer"]
+    assert Status in make_app("reporter", status_port=9100).steps["worker"]
+    assert Status not in make_app("reporter").steps["worker"]
+    assert not make_app(status_port=9100).steps["worker"]
 
 
 def test_a_service_that_is_not_there_has_no_app(make_app: MakeApp) -> None:
@@ -215,6 +270,19 @@ def test_the_password_is_in_every_url_that_connects(
     broker = "amqp://reporter:hunter2@broker.invalid:5672//"
     assert (conf.broker_url, conf.broker_read_url, conf.broker_write_url) == (broker, broker, broker)
     assert conf.result_backend == "shared.results.redis:RedisBackend+redis://reporter:hunter3@redis.invalid:6379/0"
+
+
+def test_clients_begin_with_different_nodes_and_know_all(make_app: MakeApp, cluster: dict[str, str]) -> None:
+    # Given a broker of three nodes
+    hosts = {"broker.invalid", "two.invalid", "three.invalid"}
+    # When many clients are made
+    lists = [
+        make_app("reporter", **cluster, broker_failover="two.invalid,three.invalid").conf.broker_url.split(";")
+        for _ in range(60)
+    ]
+    # Then each node is some client's first, and each client knows every node
+    assert {urlsplit(urls[0]).hostname for urls in lists} == hosts
+    assert all({urlsplit(url).hostname for url in urls} == hosts for urls in lists)
 
 
 def test_beat_keeps_its_schedule_in_redis(make_app: MakeApp, cluster: dict[str, str]) -> None:
@@ -418,7 +486,7 @@ def test_a_publisher_waits_for_the_brokers_answer_but_not_for_ever(
     make_app(name, **cluster, publish_timeout=7.0).send_task("reporter.produce_report", **to(producer))
     # Then the broker must confirm in time, and give back what it has no queue for
     [message] = producer.published
-    assert message["mandatory"] is True and message["confirm_timeout"] == 7.0
+    assert message["mandatory"] is True and 0 < message["confirm_timeout"] <= message["timeout"] <= 7.0
     assert message["delivery_mode"] in (2, None) and producer.exchange.delivery_mode in (2, None)
 
 
@@ -428,7 +496,7 @@ def test_a_caller_may_wait_for_another_time(
     app = make_app(**cluster)
     app.send_task("reporter.produce_report", **to(producer), confirm_timeout=1.5, mandatory=False)
     [message] = producer.published
-    assert message["mandatory"] is False and message["confirm_timeout"] == 1.5
+    assert message["mandatory"] is False and 0 < message["confirm_timeout"] <= 1.5
 
 
 def test_a_signatures_delay_publishes_with_care_too(
@@ -437,7 +505,7 @@ def test_a_signatures_delay_publishes_with_care_too(
     make_app(**cluster)
     contract.produce_report().apply_async(**to(producer))
     [message] = producer.published
-    assert message["mandatory"] is True and message["confirm_timeout"] == 10.0
+    assert message["mandatory"] is True and 0 < message["confirm_timeout"] <= 10.0
 
 
 def test_a_cluster_declares_nothing_when_it_publishes(
@@ -573,8 +641,8 @@ def scheduled(monkeypatch: pytest.MonkeyPatch, *schedules: Schedule) -> None:
 
 def test_beat_publishes_what_the_services_schedule(make_app: MakeApp, settings: dict[str, str]) -> None:
     app = make_app(**settings)
-    entries = {(schedule.task, schedule.crontab) for spec in SERVICES for schedule in spec.schedules}
-    assert set(app.conf.beat_schedule) == {f"{task}@{crontab}" for task, crontab in entries}
+    entries = {schedule.name for spec in SERVICES for schedule in spec.schedules}
+    assert set(app.conf.beat_schedule) == entries
     nightly = app.conf.beat_schedule["reporter.produce_report@0 0 * * *"]
     assert nightly["kwargs"] == {"period": "day"}
     assert nightly["options"] == {
@@ -583,6 +651,14 @@ def test_beat_publishes_what_the_services_schedule(make_app: MakeApp, settings: 
         "link": [mailer.send_report.s()],
     }
     assert (nightly["schedule"].hour, nightly["schedule"].minute) == ({0}, {0})
+
+
+def test_days_are_added_every_ten_seconds(make_app: MakeApp, settings: dict[str, str]) -> None:
+    # The example of a schedule by seconds. Nobody wants a tick when the next one is there.
+    entry = make_app(**settings).conf.beat_schedule["calculator.add_days@every 10 s"]
+    assert (entry["task"], entry["kwargs"]) == ("calculator.add_days", {"days": 1})
+    assert entry["schedule"].run_every.total_seconds() == 10
+    assert entry["options"] == {"ignore_result": True, "expires": 10}
 
 
 def test_a_worker_schedules_nothing(make_app: MakeApp, settings: dict[str, str]) -> None:

@@ -18,20 +18,31 @@ BROKER_AND_REDIS = {"BROKER_URL": "amqp://reporter@rabbitmq:5672//", "REDIS_URL"
 #: Each setting: what the variable says, and what the field then is.
 VALUES: dict[str, tuple[str, Any]] = {
     "broker_url": ("amqps://a@one:5671//;amqps://a@two:5671//", "amqps://a@one:5671//;amqps://a@two:5671//"),
+    "broker_failover": ("two.test, three", ("two.test", "three")),
     "broker_password": ("hunter2", SecretStr("hunter2")),
+    "broker_visibility_timeout": ("7200", 7200.0),
+    "task_serializer": ("msgpack", "msgpack"),
+    "task_accept": ("msgpack, yaml", ("msgpack", "yaml")),
+    "task_compression": ("zstd", "zstd"),
     "redis_url": ("rediss://a@redis:6380/1", "rediss://a@redis:6380/1"),
     "redis_password": ("hunter3", SecretStr("hunter3")),
+    "tls_ca_file": ("/etc/ssl/ca.pem", Path("/etc/ssl/ca.pem")),
     "reports_url": ("s3://bucket/reports", "s3://bucket/reports"),
     "local_dir": ("/var/local/taskhouse", Path("/var/local/taskhouse")),
     "github_api_url": ("http://github.test:8080/api", "http://github.test:8080/api"),
     "github_token": ("ghp_x", SecretStr("ghp_x")),
     "health_file": ("/run/health/consuming", Path("/run/health/consuming")),
+    "status_port": ("9100", 9100),
+    "status_host": ("127.0.0.1", "127.0.0.1"),
     "log_level": ("DEBUG", "DEBUG"),
     "log_format": ("json", "json"),
     "task_log_dir": ("/var/log/tasks", Path("/var/log/tasks")),
     "task_log_size": ("1000", 1000),
     "task_log_backups": ("0", 0),
     "publish_timeout": ("2.5", 2.5),
+    "max_message_size": ("1000", 1000),
+    "outbox_url": ("postgresql://shop@db/shop", "postgresql://shop@db/shop"),
+    "outbox_password": ("hunter6", SecretStr("hunter6")),
     "callback_hosts": ("a.test, *.b.test", ("a.test", "*.b.test")),
     "callback_secret": ("hunter5", SecretStr("hunter5")),
     "callback_networks": ("10.1.0.0/16,::1/128", (IPv4Network("10.1.0.0/16"), IPv6Network("::1/128"))),
@@ -51,6 +62,10 @@ def environ_for(field: str) -> dict[str, str]:
     """What must be set beside `field`."""
     if field in ("broker_url", "redis_url"):
         return {name: value for name, value in BROKER_AND_REDIS.items() if name != field.upper()}
+    if field == "broker_failover":
+        return BROKER_AND_REDIS
+    if field == "tls_ca_file":
+        return {**BROKER_AND_REDIS, "BROKER_URL": "amqps://reporter@rabbitmq//"}
     return {}
 
 
@@ -148,7 +163,7 @@ def test_a_file_that_is_no_text_is_refused_by_the_name_of_its_variable(tmp_path:
     [
         *(
             ("BROKER_URL", url)
-            for url in ("redis://h", "http://h", "rabbitmq", "amqp://", "amqp:///x", "//h", "memory://")
+            for url in ("redis://", "http://h", "rabbitmq", "amqp://", "amqp:///x", "//h", "memory://")
         ),
         *(("BROKER_URL", url) for url in ("amqp://h;", ";amqp://h", "amqp://h;http://h", "amqp://[h", "amqp://h:port")),
         *(("REDIS_URL", url) for url in ("amqp://h", "redis:", "redis:///0", "unix:///run/redis", "redis://h:x/0")),
@@ -203,6 +218,40 @@ def test_the_password_goes_into_each_part_of_a_failover_url() -> None:
     )
     # Then each URL has it
     assert settings.broker_urls() == "amqp://a:hunter2@one:5672//;amqp://a:hunter2@two:5672/v"
+
+
+def test_a_further_host_has_all_else_of_the_url() -> None:
+    # Given one URL, and hosts that are nodes of the same broker
+    settings = Settings.load(
+        {
+            "BROKER_URL": "amqps://a@one:5671/v",
+            "BROKER_FAILOVER": "two, three",
+            "REDIS_URL": "redis://r",
+            "BROKER_PASSWORD": "hunter2",
+        }
+    )
+    # Then there is a URL for each
+    assert settings.broker_urls() == ";".join(f"amqps://a:hunter2@{host}:5671/v" for host in ("one", "two", "three"))
+
+
+def test_a_further_host_may_be_reached_without_user_and_port() -> None:
+    settings = Settings.load({"BROKER_URL": "amqp://one", "BROKER_FAILOVER": "two", "REDIS_URL": "redis://r"})
+    assert settings.broker_urls() == "amqp://one;amqp://two"
+
+
+def test_an_authority_for_no_encrypted_connection_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL redis"):
+        Settings.load({**BROKER_AND_REDIS, "TLS_CA_FILE": "/etc/ssl/ca.pem"})
+
+
+def test_a_broker_is_reached_with_tls_or_without() -> None:
+    with pytest.raises(ConfigError, match="BROKER_URL has parts with and without TLS"):
+        Settings.load({**BROKER_AND_REDIS, "BROKER_URL": "amqps://one;amqp://two"})
+
+
+def test_further_hosts_of_no_broker_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="BROKER_FAILOVER is set but BROKER_URL is not"):
+        Settings.load({"BROKER_FAILOVER": "two"})
 
 
 def test_a_password_in_the_url_wins() -> None:
@@ -274,3 +323,55 @@ def test_an_error_never_shows_a_value(environ: dict[str, str]) -> None:
     # Then neither the error nor what it came from shows the secret
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__ and caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "complaint"),
+    [
+        ({"TASK_SERIALIZER": "pickle"}, "TASK_SERIALIZER"),
+        ({"TASK_ACCEPT": "json,pickle"}, "TASK_ACCEPT"),
+        ({"TASK_COMPRESSION": "bzip2"}, "TASK_COMPRESSION"),
+        ({"BROKER_VISIBILITY_TIMEOUT": "60"}, "BROKER_VISIBILITY_TIMEOUT must be at least 1800 s"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "redis://a/1;redis://b/1"}, "BROKER_URL names several brokers"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "amqp://a;redis://b/1"}, "BROKER_URL names several brokers"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused(environ: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        Settings.load(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "package"),
+    [
+        ({"TASK_SERIALIZER": "msgpack"}, "msgpack"),
+        ({"TASK_SERIALIZER": "yaml"}, "yaml"),
+        ({"TASK_ACCEPT": "yaml"}, "yaml"),
+        ({"TASK_COMPRESSION": "zstd"}, "backports.zstd"),
+    ],
+)
+def test_a_choice_whose_package_is_missing_is_refused_at_the_start(
+    environ: dict[str, str], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        assert name in (package, "compression.zstd")
+
+    monkeypatch.setattr("shared.serializers.find_spec", missing)
+    monkeypatch.setattr("shared.compression.find_spec", missing)
+    with pytest.raises(ConfigError, match=r"needs a package: pip install 'taskhouse\[choices\]'"):
+        Settings.load(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "broker"),
+    [
+        ({}, "embedded"),
+        (BROKER_AND_REDIS, "declared_ahead"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "redis://a@redis/1"}, "over_redis"),
+        ({**BROKER_AND_REDIS, "BROKER_URL": "rediss://a@redis/1"}, "over_redis"),
+    ],
+)
+def test_there_is_one_broker(environ: dict[str, str], broker: str) -> None:
+    settings = Settings.load(environ)
+    assert [kind for kind in ("embedded", "declared_ahead", "over_redis") if getattr(settings, kind)] == [broker]
+    assert settings.accepts == ("json",)

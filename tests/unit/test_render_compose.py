@@ -57,7 +57,10 @@ def test_there_is_a_container_for_each_service_and_one_that_makes_the_passwords(
 @pytest.mark.parametrize("spec", MORE, ids=lambda spec: spec.name)
 def test_a_container_is_what_its_spec_says(document: dict[str, Any], spec: ServiceSpec) -> None:
     container = document["services"][spec.name]
-    assert container["command"] == worker_arguments(spec)
+    # As everywhere, but the user may choose another pool.
+    pool = f"${{{spec.name.upper()}_POOL:-{spec.pool}}}"
+    expected = [f"--pool={pool}" if one == f"--pool={spec.pool}" else one for one in worker_arguments(spec)]
+    assert container["command"] == expected and f"--pool={pool}" in expected
     assert container["mem_limit"] == spec.memory
     assert container["scale"] == spec.replicas
     assert container["build"]["args"] == {"SERVICE": spec.name}

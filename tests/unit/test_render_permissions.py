@@ -76,6 +76,7 @@ TABLE: dict[str, tuple[set[str], set[str], set[str]]] = {
         {"celeryev", "celeryev.5f3a", "reply.celery.pidbox", "5f3a.reply.celery.pidbox"},
     ),
     "monitor": (set(), set(), set()),
+    "exporter": (set(), set(), set()),
     "admin": (NAMES, NAMES, NAMES),
 }
 
@@ -96,6 +97,7 @@ KEYS_TABLE: dict[str, set[str]] = {
     "operator": KEYS,
     "flower": set(),
     "monitor": set(),
+    "exporter": set(),
     "admin": KEYS,
 }
 
@@ -172,6 +174,7 @@ def test_a_user_is_there_for_each_service_and_has_its_name() -> None:
 def test_tags_open_the_management_page_to_people_and_monitoring_only() -> None:
     assert {name: user.tags for name, user in USERS.items() if user.tags} == {
         "monitor": ("monitoring",),
+        "exporter": ("monitoring",),
         "admin": ("administrator",),
     }
 

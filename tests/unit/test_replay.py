@@ -1,6 +1,7 @@
 """What is published when a dead letter is replayed. That it is published once, tests/e2e/test_dlq.py shows."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ def letter(
 
 
 def published(there: DeadLetter, **options: Any) -> tuple[str, dict[str, Any], bytes]:
-    return Replay(None, None, **options)._message(there)  # type: ignore[arg-type]  # neither is asked
+    again = Replay(None, None, **options)._message(there)  # type: ignore[arg-type]  # neither is asked
+    return again.routing_key, again.headers, again.body
 
 
 def test_a_replay_is_the_message_as_it_was_at_its_beginning() -> None:
@@ -30,6 +32,8 @@ def test_a_replay_is_the_message_as_it_was_at_its_beginning() -> None:
     key, headers, body = published(letter())
     # Then it goes where its publisher sent it, whole, with all of its attempts
     assert (key, body) == ("reporter.fetch_repos", BODY)
+    due = headers.pop("due")
+    assert abs(datetime.fromisoformat(due) - datetime.now(UTC)) < timedelta(minutes=1)
     assert headers == {**HEADERS, "expires": "2026-01-01", "retries": 0, "replays": 2}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,49 @@ def test_a_later_start_keeps_them_and_adds_what_is_missing(tmp_path: Path) -> No
     # Then every password is as it was, and the missing one is there
     assert {path: path.read_text() for path in kept} == kept
     assert added.read_text()
+
+
+@pytest.mark.parametrize("name", ["reporter", "flower", "people", "certificates"])
+def test_what_is_rotated_is_made_anew_and_nothing_else_is(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a house with passwords and certificates
+    monkeypatch.setenv("TLS", "true")
+    assert setup.main([str(tmp_path)]) == 0
+    secret = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    passwords = {path for path in secret if path.name.endswith("_password") or path.parent.name == "people"}
+    servers = {path for path in secret if path.name.startswith("server.")}
+
+    # When one owner's are rotated
+    assert setup.main([str(tmp_path), "--rotate", name]) == 0
+
+    # Then these are others
+    changed = {path for path in passwords | servers if path.read_bytes() != secret[path]}
+    assert changed == (servers if name == "certificates" else {path for path in passwords if path.parent.name == name})
+    assert changed
+    # And the authority, by which clients verify, is the same
+    authority = tmp_path / "authority" / "ca.pem"
+    assert authority.read_bytes() == secret[authority]
+
+
+def test_a_later_start_writes_what_stood_there(tmp_path: Path) -> None:
+    # Given a house whose servers have their files; a changed one starts a server of a cluster anew
+    setup.prepare(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    # When it is started again
+    setup.prepare(tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+
+    # And when one password is a new one
+    (tmp_path / "reporter" / "broker_password").unlink()
+    setup.prepare(tmp_path)
+
+    # Then its hash is another one, and no other changed
+    definitions = tmp_path / "rabbitmq" / "definitions.json"
+    old = {user["name"]: user["password_hash"] for user in json.loads(before[definitions])["users"]}
+    new = {user["name"]: user["password_hash"] for user in json.loads(definitions.read_text())["users"]}
+    assert {name for name in old if old[name] != new[name]} == {"reporter"}
 
 
 def test_the_servers_are_given_hashes_only(tmp_path: Path) -> None:
@@ -95,3 +139,61 @@ def test_the_folder_of_the_user_is_opened(tmp_path: Path) -> None:
 
     # Then the containers' user may write there too
     assert stat.S_IMODE(folder.stat().st_mode) == 0o777
+
+
+# --- More than one of each --------------------------------------------------------------------------------------------
+
+TRIO = setup.House(broker_nodes=("rabbitmq", "rabbitmq-2", "rabbitmq-3"), redis_primary="redis")
+
+
+def test_the_nodes_of_a_cluster_share_a_secret_that_is_kept(tmp_path: Path) -> None:
+    # When a house is prepared, and prepared again
+    setup.prepare(tmp_path, TRIO)
+    cookie = (tmp_path / "rabbitmq" / "erlang.cookie").read_text()
+    setup.prepare(tmp_path, TRIO)
+
+    # Then Erlang's cookie is a password like the others
+    assert (tmp_path / "rabbitmq" / "erlang.cookie").read_text() == cookie
+    assert len(cookie) >= 32
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and path.name != "erlang.cookie" and cookie in path.read_text()
+    ]
+
+
+def test_flower_knows_the_api_of_each_node(tmp_path: Path) -> None:
+    setup.prepare(tmp_path, TRIO)
+
+    config = (tmp_path / "flower" / "flowerconfig.py").read_text()
+    assert [f"@{node}:15672/api/" in config for node in TRIO.broker_nodes] == [True] * 3
+
+
+@pytest.mark.parametrize(("primary", "replica"), [("redis", "redis-replica"), ("redis-replica", "redis")])
+def test_one_redis_follows_the_other_as_a_user_that_may_do_no_more(tmp_path: Path, primary: str, replica: str) -> None:
+    # When a house with two of Redis is prepared
+    setup.prepare(tmp_path, replace(TRIO, redis_primary=primary))
+
+    # Then the one follows the other, and both know the same users
+    files = {node: (tmp_path / node / "redis.conf").read_text() for node in (primary, replica)}
+    assert files[replica] == files[primary] + f"replicaof {primary} 6379\n"
+    # And the user by which it does has a password of its own, and no key
+    lines = files[primary].splitlines()
+    (user,) = [line for line in lines if line.startswith("user replication ")]
+    assert user.endswith(" resetkeys resetchannels -@all +psync +replconf +ping")
+    assert f"masterauth {(tmp_path / 'redis' / 'replication_password').read_text()}" in lines
+
+
+def test_one_redis_alone_knows_no_user_for_copies(tmp_path: Path) -> None:
+    setup.prepare(tmp_path)
+
+    assert "replication" not in (tmp_path / "redis" / "redis.conf").read_text()
+    assert not (tmp_path / "redis-replica").exists()
+
+
+def test_a_primary_that_is_no_server_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_PRIMARY", "redis-2")
+    assert setup.main([str(tmp_path)]) == 2
+    assert "REDIS_PRIMARY: there is no 'redis-2', choose one of redis, redis-replica" in capsys.readouterr().err

@@ -25,10 +25,12 @@ from shared.storage import BadName, Storage
 NAME = "week/language/grouped/github-hot-repos-2026-11-20.csv"
 
 
-@pytest.fixture(params=["path", "file", "memory"])
+@pytest.fixture(params=["path", "file", "memory", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     """One of each kind, empty, in a folder that is not there yet."""
     places = {"path": f"{tmp_path}/reports", "file": f"file://{tmp_path}/reports/", "memory": "memory://reports"}
+    if request.param == "s3":
+        places["s3"] = request.getfixturevalue("bucket")
     yield Storage(places[request.param])
     fsspec.filesystem("memory").store.clear()
 

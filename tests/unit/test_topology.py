@@ -15,6 +15,7 @@ from shared.topology import (
     RESERVED_NAMES,
     SERVICES,
     STOP_WITHIN,
+    Requests,
     Schedule,
     ServiceSpec,
     dead_letter_queue,
@@ -61,7 +62,7 @@ def test_names_that_lead_to_other_queues_and_users_are_reserved() -> None:
     # Given what RabbitMQ, Redis, Celery and we call something: routing keys, queues and exchanges,
     used = {"all", "amq", "celery", "celeryev", "tasks", "dead", "unrouted"}
     # users of the servers,
-    used |= {"admin", "beat", "default", "flower", "guest", "monitor", "operator"}
+    used |= {"admin", "beat", "default", "exporter", "flower", "guest", "monitor", "operator"}
     # and containers and folders
     used |= {"cli", "people", "rabbitmq", "redis", "setup", "shared"}
     # Then no service may be called so
@@ -70,6 +71,16 @@ def test_names_that_lead_to_other_queues_and_users_are_reserved() -> None:
 
 def test_two_services_of_one_name_are_refused() -> None:
     assert "'painter' is there twice" in refusal(GOOD, GOOD)
+
+
+@pytest.mark.parametrize(("scale", "replicas"), [((-1, 2), 1), ((3, 2), 2), ((0, 0), 1), ((2, 5), 1), ((0, 5), 6)])
+def test_a_scale_that_is_none_is_refused(scale: tuple[int, int], replicas: int) -> None:
+    assert "scale" in refusal(replace(GOOD, scale=scale, replicas=replicas))
+
+
+@pytest.mark.parametrize("memory", [0, GOOD.memory + 1])
+def test_a_request_above_its_limit_is_refused(memory: int) -> None:
+    assert "requests.memory" in refusal(replace(GOOD, requests=Requests(memory=memory)))
 
 
 @pytest.mark.parametrize("concurrency", [(0, 1), (2, 1), (-1, 4), (0, 0)])
@@ -117,6 +128,18 @@ def test_scheduling_what_follows_in_a_service_that_is_not_called_is_refused() ->
     assert "'sculptor.carve' after 'painter.paint'" in complaint and "add it to `calls`" in complaint
     validate((replace(GOOD, schedules=(schedule,), calls=("sculptor",)), sculptor))
     validate((replace(GOOD, schedules=(replace(schedule, then="painter.frame"),)),))
+
+
+@pytest.mark.parametrize("schedule", [Schedule("painter.paint"), Schedule("painter.paint", "0 0 * * *", every=10)])
+def test_a_schedule_says_when_in_one_way(schedule: Schedule) -> None:
+    assert "give it `crontab` or `every`" in refusal(replace(GOOD, schedules=(schedule,)))
+
+
+@pytest.mark.parametrize("every", [0, -10])
+def test_a_schedule_of_no_interval_is_refused(every: int) -> None:
+    schedule = Schedule("painter.paint", every=every)
+    assert "`every` is seconds, from 1" in refusal(replace(GOOD, schedules=(schedule,)))
+    validate((replace(GOOD, schedules=(replace(schedule, every=1),)),))
 
 
 def test_a_local_value_of_no_setting_is_refused() -> None:

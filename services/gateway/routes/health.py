@@ -14,6 +14,8 @@ from services.gateway.results import ResultsAway
 router = APIRouter(tags=["health"])
 
 Answer = Literal["ok", "away"]
+#: Seconds that the storage may take to be "ok". Who asks whether work is taken does not wait for longer.
+REPORTS_WITHIN = 2.0
 
 
 class Health(BaseModel):
@@ -50,7 +52,7 @@ async def _look(house: House) -> Readiness:
     broker, results, reports = await asyncio.gather(
         _answers(house.publisher.check(), BrokerAway),
         _answers(house.results.read("readyz"), ResultsAway),
-        _answers(house.catalogue.reports(), OSError),
+        _answers(asyncio.wait_for(house.catalogue.reports(), REPORTS_WITHIN), OSError),
     )
     return Readiness(broker=broker, results=results, reports=reports)
 

@@ -1,0 +1,83 @@
+"""TLS towards broker and Redis: the server's certificate is always verified, and so is its host's name.
+
+Whether a connection is encrypted its URL says: `amqps://`, `rediss://`.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from celery.app.amqp import AMQP as CeleryAMQP
+from kombu import Connection as KombuConnection
+
+from shared.config import Settings
+from shared.errors import ConfigError
+
+
+class Connection(KombuConnection):
+    """Expects the certificate of the host that it connects to.
+
+    kombu notes the first host's name in the options that all connections share, and expects it of each later host too:
+    no failover would pass.
+    """
+
+    ssl: Any
+
+    def _init_params(self, *args: Any, **kwargs: Any) -> None:
+        super()._init_params(*args, **kwargs)
+        if isinstance(self.ssl, dict) and "server_hostname" in self.ssl:
+            self.ssl = {**self.ssl, "server_hostname": self.hostname}
+
+
+class AMQP(CeleryAMQP):
+    """Celery's, with the connection above."""
+
+    Connection = Connection
+
+
+def broker_options(settings: Settings) -> dict[str, Any] | None:
+    """What py-amqp takes, or redis-py where Redis is the broker; None where the broker's URL asks for no TLS.
+
+    Raises:
+        ConfigError: the CA's file cannot be used.
+    """
+    scheme = urlsplit(settings.broker_url or "").scheme
+    if scheme not in ("amqps", "rediss"):
+        return None
+    ca = _ca(settings)
+    if scheme == "rediss":
+        return _of_redis(ca)
+    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, **({"ca_certs": str(ca)} if ca else {})}
+
+
+def redis_options(settings: Settings) -> dict[str, Any]:
+    """What redis-py takes; nothing where Redis' URL asks for no TLS.
+
+    Raises:
+        ConfigError: the CA's file cannot be used.
+    """
+    if urlsplit(settings.redis_url or "").scheme != "rediss":
+        return {}
+    return _of_redis(_ca(settings))
+
+
+def _of_redis(ca: Path | None) -> dict[str, Any]:
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        **({"ssl_ca_certs": str(ca)} if ca else {}),
+    }
+
+
+def _ca(settings: Settings) -> Path | None:
+    """The authority's certificate; None for those that the machine trusts."""
+    path = settings.tls_ca_file
+    if path is not None:
+        try:
+            ssl.create_default_context(cafile=path)
+        except ssl.SSLError:
+            raise ConfigError(f"TLS_CA_FILE: {path} is no certificate in PEM form") from None
+        except OSError as error:
+            raise ConfigError(f"TLS_CA_FILE: cannot read {path}: {error.strerror}") from None
+    return path

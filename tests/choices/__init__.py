@@ -1,0 +1,1 @@
+"""A team's other choices: each broker, serializer, compression and pool."""

@@ -1,0 +1,138 @@
+"""Publishers of a real broker, and ways to it that can be made bad."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import _state
+from kombu import Connection
+
+from shared import outbox
+from shared.app import App, create_app
+from shared.config import Settings
+from shared.embedded.transport import Transport
+from tests.publishing.between import Between
+from tests.publishing.databases import Database, postgres, postgres_folder
+from tests.servers import OwnBroker, OwnRedis
+
+#: Nobody may publish to the queue of the calculator here but the test that runs.
+QUEUE = "calculator"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has set does not reach a test."""
+    for name in list(os.environ):
+        if name.removesuffix("_FILE").lower() in Settings.model_fields or name.startswith("CELERY_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def way(broker: OwnBroker) -> Iterator[Between]:
+    """A way to the broker."""
+    between = Between(broker.address)
+    yield between
+    between.close()
+
+
+@pytest.fixture
+def make_app(broker: OwnBroker, redis_server: OwnRedis) -> Iterator[Callable[..., App]]:
+    """Makes publishers, the operator unless told otherwise; `brokers` are addresses, tried one after the other."""
+    made: list[App] = []
+    current, default, environment = _state._tls.current_app, _state.default_app, dict(os.environ)
+
+    def make(*brokers: str, user: str = "operator", **settings: Any) -> App:
+        known = Settings.load(broker.user(user, redis_server)).model_dump(exclude_unset=True)
+        if brokers:
+            known["broker_url"] = ";".join(f"amqp://{user}@{address}//" for address in brokers)
+        app = create_app(settings=Settings(**{**known, "publish_timeout": 8.0, **settings}))
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.close()
+    _state._tls.current_app = current
+    _state.set_default_app(default)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+class Arrived:
+    """What lies in a queue of the broker."""
+
+    def __init__(self, url: str, queue: str) -> None:
+        self.connection = Connection(url)
+        self.channel = self.connection.channel()
+        self.queue = queue
+        self.channel.queue_purge(queue)
+
+    def ids(self) -> list[str]:
+        """The ids of the tasks in it, which are taken out."""
+        found = []
+        while (message := self.channel.basic_get(self.queue, no_ack=True)) is not None:
+            found.append(message.headers["id"])
+        return found
+
+    def count(self) -> int:
+        """How many messages it holds."""
+        return int(self.channel.queue_declare(self.queue, passive=True).message_count)
+
+
+@pytest.fixture
+def arrived(broker: OwnBroker) -> Iterator[Arrived]:
+    """What lies in the calculator's queue, which is empty at first."""
+    seen = Arrived(broker.administrator(), QUEUE)
+    yield seen
+    seen.channel.queue_purge(QUEUE)
+    seen.connection.release()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Started once; a laptop without PostgreSQL skips what needs it."""
+    if postgres_folder() is None:
+        message = "PostgreSQL is not installed: apt-get install postgresql"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """A database with an empty outbox, and an empty table of orders."""
+    if request.param == "sqlite":
+        one = Database(f"sqlite:///{tmp_path / 'shop.sqlite'}")
+    else:
+        one = Database(request.getfixturevalue("postgres_url"))
+        one.query("DROP TABLE IF EXISTS taskhouse_outbox, orders")
+    connection = one.connect()
+    outbox.create_table(connection)
+    connection.execute("CREATE TABLE orders (task_id VARCHAR(255))")
+    connection.commit()
+    connection.close()
+    return one
+
+
+@pytest.fixture
+def make_embedded(tmp_path: Path) -> Iterator[Callable[[], App]]:
+    """Makes a publisher without a server."""
+    made: list[App] = []
+    current, default, environment = _state._tls.current_app, _state.default_app, dict(os.environ)
+
+    def make() -> App:
+        Transport.global_state.clear()
+        made.append(create_app(settings=Settings(local_dir=tmp_path / "local")))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.close()
+    _state._tls.current_app = current
+    _state.set_default_app(default)
+    os.environ.clear()
+    os.environ.update(environment)
