@@ -3,7 +3,7 @@
     BROKER_URL=amqp://calculator@... BROKER_PASSWORD=... REDIS_URL=... python -m bench.fast_lane [--write]
 
 The broker must have the shipped definitions, and no other worker of `calculator`; the user may publish to it. The queue
-is filled first, and the time is taken in the worker, from the first task to the last: solo pool, logging off, no events.
+is filled first, and the time is taken in the worker, from the first task to the last: solo pool, no log, no events.
 With `--write` the figures in docs/performance.md are replaced.
 """
 
