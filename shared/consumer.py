@@ -11,6 +11,7 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from shared import messages, redis_broker
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
+from shared.fast_lane import Acknowledger, FastLane
 from shared.health import Health
 from shared.metrics.declared import DEAD_LETTERS
 from shared.metrics.requests import received
@@ -76,6 +77,8 @@ class Consumer(CeleryConsumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's handler, behind a look at the message."""
         handle = super().create_task_handler(*args, **kwargs)
+        lanes = {name: one.take for name, one in self.strategies.items() if isinstance(one, FastLane)}
+        other = self.acknowledger.other
         # These are about the connection and not about the message: the consumer's own loop reconnects.
         ours = (*self.connection_errors, MemoryError)
 
@@ -87,6 +90,11 @@ class Consumer(CeleryConsumer):
             try:
                 if self.over_redis and self.delivered_too_often(message):
                     return message.reject_log_error(logger, self.connection_errors)
+                if lanes:
+                    take = lanes.get(message.headers.get("task"))
+                    if take is not None and take(message):
+                        return None
+                    other(message)
                 fault = messages.fault(message.headers, message.payload)
                 if fault is None:
                     return handle(message)
@@ -169,6 +177,21 @@ class Consumer(CeleryConsumer):
         options = {"confirm_publish": False, "write_timeout": EVENT_TIMEOUT}
         connection = self.app.connection_for_write(url=url, heartbeat=heartbeat, transport_options=options)
         return self.ensure_connected(connection)
+
+    @cached_property
+    def acknowledger(self) -> Acknowledger:
+        """Where the fast lane's messages go that are done."""
+        return Acknowledger(self)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """As Celery's; before the loop waits, the broker is told what is done."""
+        super().register_with_event_loop(hub)
+        hub.on_tick.add(self.acknowledger.flush)
+
+    def stop(self) -> None:
+        """As Celery's; first the broker is told what is done."""
+        self.acknowledger.flush()
+        super().stop()
 
     @cached_property
     def burial(self) -> Burial:

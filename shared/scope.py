@@ -11,7 +11,7 @@ for the task afterwards: callbacks, the next of a chain, the body of a chord, th
 import json
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
 from celery import signals
@@ -82,7 +82,10 @@ def of(request: Any) -> dict[str, Any]:
     Raises:
         InvalidScope: its message says something else than a scope.
     """
-    return json.loads(_text(_table((getattr(request, "headers", None) or {}).get(HEADER))))
+    headers = getattr(request, "headers", None)
+    if not headers or HEADER not in headers:
+        return {}
+    return json.loads(_text(_table(headers[HEADER])))
 
 
 def stamp(signature: Any, values: Mapping[str, Any]) -> Any:
@@ -146,17 +149,27 @@ def _carry(
             embedded["chord"] = stamp(embedded["chord"], in_force)
 
 
+def enter(headers: Mapping[str, Any] | None) -> Token[str]:
+    """Put the scope of a message with these `headers` in force; gives what `leave` takes."""
+    return _current.set(_readable(headers.get(HEADER)) if headers else _NONE)
+
+
+def leave(token: Token[str]) -> None:
+    """Take back what `enter` did."""
+    _current.reset(token)
+
+
 def _restore(task: Any, **_: Any) -> None:
     headers = task.request.headers or {}
     if not (task.request.is_eager and HEADER not in headers):
         # Kept with the request, which is one run's own: runs may be nested, and share a thread.
-        task.request.scope_token = _current.set(_readable(headers.get(HEADER)))
+        task.request.scope_token = enter(headers)
 
 
 def _forget(task: Any, **_: Any) -> None:
     token = task.request.__dict__.pop("scope_token", None)
     if token is not None:
-        _current.reset(token)
+        leave(token)
 
 
 def _stamp_all(signatures: Any, values: Mapping[str, Any]) -> list[Any]:
@@ -173,6 +186,8 @@ def _table(values: Any) -> Any:
 
 
 def _readable(values: Any) -> str:
+    if not values:
+        return _NONE
     try:
         return _text(_table(values))
     except InvalidScope:

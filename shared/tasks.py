@@ -112,13 +112,20 @@ class LoggingTask(Task):
 
 
 def implements(
-    declaration: AnyTask, app: App, *, bind: bool = False, base: type[Task] = Task, **options: Any
+    declaration: AnyTask,
+    app: App,
+    *,
+    bind: bool = False,
+    base: type[Task] = Task,
+    fast_lane: bool = False,
+    **options: Any,
 ) -> Callable[[F], F]:
     """Register a function as the implementation of a declared task of `app`.
 
     Arguments are checked and converted to the declared types on arrival, and the result to JSON values on its way
     out. With `bind` the function takes the task as its first argument. `base` is the class of the task, `Task` or one
-    that adds to it; `options` are Celery's, and the attributes of `base`.
+    that adds to it; `options` are Celery's, and the attributes of `base`. `fast_lane` is for small idempotent tasks: a
+    worker that is killed may run again the last `shared.fast_lane.BATCH` of them.
 
     Raises:
         ContractError: the parameters of the function are not the declared ones, or one of `scope_args` is none of them.
@@ -131,6 +138,9 @@ def implements(
             f"{declaration.name}: scope_args names {', '.join(sorted(unknown))}, but its parameters are "
             f"({', '.join(declaration.parameters)})"
         )
+
+    if fast_lane:
+        options["Strategy"] = "shared.fast_lane:strategy"
 
     def register(function: F) -> F:
         declaration.check_implementation(function, bound=bind)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -117,19 +117,30 @@ def _raised(exc_info: Any) -> Any:
 
 
 def _waited(request: Request) -> float | None:
-    """Seconds that the message waited; None where nobody knows, or where it was delivered before."""
-    headers = request.request_dict
-    if request.delivery_info.get("redelivered") or headers.get("x-delivery-count"):
+    if request.delivery_info.get("redelivered"):
+        return None
+    return waited(request.request_dict, request._message.properties, request.time_start)
+
+
+def waited(headers: Mapping[str, Any], properties: Mapping[str, Any], started: float) -> float | None:
+    """Seconds that a message waited; None where nobody knows, or where it was delivered before."""
+    if headers.get("x-delivery-count"):
         return None
     try:
         due = datetime.fromisoformat(headers[DUE]).timestamp()
     except (KeyError, TypeError, ValueError, OverflowError):
         # Another program's message; RabbitMQ's own property counts whole seconds.
-        due = request._message.properties.get("timestamp")
+        due = properties.get("timestamp")  # type: ignore[assignment]
         if type(due) is not int:
             return None
     # The clock of the publisher's machine may be ahead of ours.
-    return max(0.0, request.time_start - due)
+    return max(0.0, started - due)
+
+
+def succeeded(name: str, seconds: float) -> None:
+    """Count a task that was run without a request of its own."""
+    declared.RUN.observe(seconds, name)
+    declared.TASKS.inc(name, "succeeded")
 
 
 def received(message: Any, tasks: Any) -> None:

@@ -1,0 +1,171 @@
+"""The fast lane beside plain Celery: tasks a second of one process that does nothing else, in turns, within one run.
+
+    BROKER_URL=amqp://calculator@... BROKER_PASSWORD=... REDIS_URL=... python -m bench.fast_lane [--write]
+
+The broker must have the shipped definitions, and no other worker of `calculator`; the user may publish to it. The queue
+is filled first, and the time is taken in the worker, from the first task to the last: solo pool, no log, no events.
+With `--write` the figures in docs/performance.md are replaced.
+"""
+
+import argparse
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from shared.app import create_app
+from shared.config import Settings
+from shared.signatures import Declaration
+from shared.tasks import implements
+
+TASKS = 20_000
+ROUNDS = 5
+QUEUE = "calculator"
+PREFETCH = 1000
+PATIENCE = 300.0
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+#: What is measured, and what it is called.
+KINDS = {
+    "plain": "Celery, solo pool",
+    "ordinary": "a task of ours, all hooks on",
+    "lane": "the same in the fast lane",
+}
+
+
+def _nothing() -> None: ...
+
+
+def counter() -> Callable[[], None]:
+    """A task that does nothing, and after the last one writes how many there were a second."""
+    target, wanted, began, count = Path(os.environ["BENCH_RATE"]), int(os.environ["BENCH_TASKS"]), 0.0, 0
+
+    def nothing() -> None:
+        nonlocal began, count
+        if count == 0:
+            began = time.perf_counter()
+        count += 1
+        if count == wanted:
+            target.write_text(str((wanted - 1) / (time.perf_counter() - began)))
+
+    return nothing
+
+
+def _plain() -> Celery:
+    settings = Settings.load()
+    app = Celery("plain", broker=settings.broker_urls())
+    app.conf.update(
+        task_queues=[Queue(QUEUE, no_declare=True)],
+        task_create_missing_queues=False,
+        task_ignore_result=True,
+        task_acks_late=True,
+        worker_prefetch_multiplier=PREFETCH,
+        # Its exchange is there already, and not as Celery would declare it.
+        worker_enable_remote_control=False,
+        worker_detect_quorum_queues=False,
+        broker_connection_retry_on_startup=True,
+    )
+    app.task(counter(), name="calculator.nothing")
+    return app
+
+
+def _ours(fast_lane: bool) -> Celery:
+    app = create_app("calculator")
+    app.conf.update(worker_prefetch_multiplier=PREFETCH, worker_send_task_events=False)
+    implements(Declaration("calculator.nothing", _nothing, keeps_result=False), app, fast_lane=fast_lane)(counter())
+    return app
+
+
+if kind := os.environ.get("BENCH_KIND"):
+    app = _plain() if kind == "plain" else _ours(kind == "lane")
+
+
+def measure(publisher: Any, kind: str, tasks: int) -> float:
+    """Tasks a second of one worker."""
+    as_sent, where = publisher.amqp.as_task_v2, {"exchange": "tasks", "routing_key": "calculator.nothing"}
+    with (
+        publisher.connection_for_write(transport_options={"confirm_publish": False}) as connection,
+        publisher.amqp.Producer(connection, auto_declare=False) as producer,
+    ):
+        for number in range(tasks):
+            # As a publisher of ours sends it, but for the wait for each confirmation.
+            message = as_sent(f"{kind}-{number}", "calculator.nothing", (), {}, ignore_result=True)
+            producer.publish(message.body, headers=message.headers, delivery_mode=2, **where)
+    _until(lambda: _waiting(publisher) == tasks, "the queue is full")
+    with tempfile.TemporaryDirectory() as folder:
+        rate = Path(folder, "rate")
+        environ = {**os.environ, "BENCH_KIND": kind, "BENCH_RATE": str(rate), "BENCH_TASKS": str(tasks)}
+        arguments = ["-A", "bench.fast_lane", "worker", f"--queues={QUEUE}", "--pool=solo", "--loglevel=ERROR"]
+        arguments += ["--without-mingle", "--without-gossip", "--without-heartbeat", "--hostname=calculator@bench"]
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", *arguments],
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _until(lambda: rate.exists() or worker.poll() is not None, "the tasks are done")
+            if not rate.exists():
+                raise SystemExit(f"the worker ended with status {worker.returncode}")
+        finally:
+            worker.terminate()
+            worker.wait(PATIENCE)
+        return float(rate.read_text())
+
+
+def _waiting(app: Any) -> int:
+    with app.connection_for_write() as connection:
+        return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {PATIENCE:g} s: {what}")
+        time.sleep(0.05)
+
+
+def table(rates: dict[str, list[float]]) -> str:
+    """The figures as a table: median, spread, and how many times plain Celery's."""
+    plain = statistics.median(rates["plain"])
+    rows = ["| one process | tasks a second, median (least, most) | times plain Celery |", "|---|---|---|"]
+    for kind, name in KINDS.items():
+        middle = statistics.median(rates[kind])
+        spread = f"{min(rates[kind]):,.0f}, {max(rates[kind]):,.0f}"
+        rows.append(f"| {name} | {middle:,.0f} ({spread}) | {middle / plain:.2f} |")
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, quorum queue, {TASKS:,} tasks × {ROUNDS}"
+    return "\n".join([*rows, "", f"Measured on {machine}, {time.strftime('%Y-%m-%d')}."])
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(prog="bench.fast_lane", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="replace the figures in docs/performance.md")
+    given = parser.parse_args()
+    publisher = create_app(current=False)
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind in KINDS:
+            rates[kind].append(measure(publisher, kind, TASKS))
+    figures = table(rates)
+    print(figures)
+    if given.write:
+        marks = (
+            r"(<!-- figures of `python -m bench.fast_lane`: changes here are lost -->\n).*?(<!-- end of figures -->)"
+        )
+        page = PAGE.read_text()
+        PAGE.write_text(re.sub(marks, lambda found: f"{found[1]}{figures}\n{found[2]}", page, flags=re.S))
+
+
+if __name__ == "__main__":
+    main()

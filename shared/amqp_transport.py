@@ -1,0 +1,195 @@
+"""kombu's AMQP transport, with a read path that asks the socket for large pieces.
+
+py-amqp calls `recv` three times a frame, so nine times a message, and kombu goes back to the event loop after each
+message. Here one `recv` takes what is there, up to `PIECE` bytes, and every whole frame in it is handled before the
+loop gets its turn. Measured by `bench/`; see docs/performance.md.
+"""
+
+import errno
+import socket
+from collections.abc import Callable
+from struct import Struct
+from time import monotonic
+from typing import Any
+
+from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
+from amqp.transport import SSLTransport, TCPTransport
+from kombu.transport import pyamqp
+
+from shared.amqp_frames import frame_handler
+
+#: Bytes that one read of the socket asks for.
+PIECE = 256 * 1024
+#: Seconds of handling after which the event loop has its turn: heartbeats, remote control, the pool's results.
+TURN = 0.05
+
+#: Type, channel and size of the payload, in front of each frame; behind it stands one octet, `END`.
+_HEADER = Struct(">BHI").unpack_from
+_OVERHEAD = 8
+_END = 0xCE
+#: Nothing to read now. TLS says so with ENOENT.
+_NOTHING_YET = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOENT})
+
+
+class _InPieces:
+    """Gives frames out of one buffer; what was read and not yet given out stays there, whatever is raised."""
+
+    _piece: bytes = b""
+    _at: int = 0
+
+    def read_frame(self, unpack: Any = None) -> tuple[int, int, bytes]:
+        """The next frame: type, channel, payload.
+
+        Raises:
+            TimeoutError: it is not there yet, and the socket's timeout is over.
+            OSError: the connection is gone.
+            UnexpectedFrame: these are no frames.
+        """
+        while True:
+            frame = self.whole_frame()
+            if frame is not None:
+                return frame
+            self._read_piece()
+
+    def whole_frame(self) -> tuple[int, int, bytes] | None:
+        """The next frame where nothing more of it is needed from the socket; None otherwise."""
+        piece, at = self._piece, self._at
+        have = len(piece) - at
+        if have < _OVERHEAD:
+            return None
+        kind, channel, size = _HEADER(piece, at)
+        if have < size + _OVERHEAD:
+            return None
+        at += 7
+        end = at + size
+        if piece[end] != _END:
+            raise UnexpectedFrame(f"Received frame_end {piece[end]:#04x} while expecting {_END:#04x}")
+        self._at = end + 1
+        return kind, channel, piece[at:end]
+
+    def holds_a_frame(self) -> bool:
+        """Whether the next `read_frame` needs nothing from the socket."""
+        have = len(self._piece) - self._at
+        return have >= _OVERHEAD and have >= _HEADER(self._piece, self._at)[2] + _OVERHEAD
+
+    def _read_piece(self) -> None:
+        try:
+            read = self._quick_recv(PIECE)  # type: ignore[attr-defined]
+        except TimeoutError:
+            raise
+        except OSError as error:
+            if error.errno in _NOTHING_YET:
+                raise TimeoutError from None
+            self.connected = False
+            raise
+        if not read:
+            self.connected = False
+            raise OSError("Server unexpectedly closed connection")
+        self._piece, self._at = self._piece[self._at :] + read, 0
+
+
+class _PlainPieces(_InPieces, TCPTransport):
+    pass
+
+
+class _TlsPieces(_InPieces, SSLTransport):
+    pass
+
+
+class AmqpConnection(pyamqp.Connection):
+    """An AMQP connection that reads in large pieces."""
+
+    #: Makes the event loop come back for frames that have left the socket; None while it watches no such connection.
+    come_back: Callable[[], None] | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"frame_handler": frame_handler, **options})
+
+    def Transport(
+        self,
+        host: str,
+        connect_timeout: float | None,
+        ssl: Any = False,
+        read_timeout: float | None = None,
+        write_timeout: float | None = None,
+        socket_settings: dict[int, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """As py-amqp's."""
+        kind = _TlsPieces if ssl else _PlainPieces
+        return kind(
+            host,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            write_timeout=write_timeout,
+            socket_settings=socket_settings,
+            ssl=ssl,
+            **options,
+        )
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """As py-amqp's. Frames that came along are not forgotten: the socket will not tell of them again."""
+        super().drain_events(timeout)
+        if self.come_back is not None and self._transport is not None and self._transport.holds_a_frame():
+            self.come_back()
+
+
+class Transport(pyamqp.Transport):
+    """kombu's transport over such connections; `amqps://`, or a `ssl` of its client, makes it one over TLS."""
+
+    Connection = AmqpConnection
+
+    def register_with_event_loop(self, connection: AmqpConnection, loop: Any) -> None:
+        """As kombu's."""
+        reader = _Reader(connection, loop)
+        connection.come_back = reader.come_back
+        loop.add_reader(connection.sock, reader)
+
+    def on_readable(self, connection: AmqpConnection, loop: Any) -> None:
+        """As kombu's, which some callers use for a single read."""
+        _Reader(connection, loop)()
+
+
+class _Reader:
+    """Called by the event loop when there is something to read."""
+
+    def __init__(self, connection: AmqpConnection, loop: Any) -> None:
+        self._connection, self._loop = connection, loop
+        self._reading = self._called = False
+
+    def __call__(self) -> None:
+        self._called = False
+        connection = self._connection
+        if not connection.connected:
+            raise RecoverableConnectionError("Socket was disconnected")
+        turn_ends = monotonic() + TURN
+        self._reading = True
+        try:
+            connection.blocking_read(timeout=0)
+            next_frame = connection.transport.whole_frame
+            while connection.connected and (frame := next_frame()) is not None:
+                if connection.on_inbound_frame(frame) and monotonic() > turn_ends:
+                    self._come_back()
+                    break
+        except TimeoutError:
+            return
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EINTR):
+                return
+            raise
+        finally:
+            self._reading = False
+
+    def come_back(self) -> None:
+        """Read on in the loop's next round, where nobody reads now."""
+        if not self._reading:
+            self._come_back()
+
+    def _come_back(self) -> None:
+        if not self._called:
+            self._called = True
+            self._loop.call_soon(self)
+
+
+# py-amqp and kombu catch the old name; it must be the same class.
+assert socket.timeout is TimeoutError

@@ -1,0 +1,217 @@
+"""In the fast lane a task's life is the same; only its acknowledgement comes with others."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import scope
+from shared.app import App, create_app
+from shared.config import Settings
+from shared.fast_lane import BATCH
+from shared.topology import dead_letter_queue
+from tests.fast_lane import worker as tasks
+from tests.servers import OwnBroker, OwnRedis
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.containers
+
+ROOT = Path(__file__).resolve().parents[2]
+DEAD = dead_letter_queue("calculator")
+
+
+class Lane:
+    """A worker of the calculator on this machine, beside a real broker and a real Redis."""
+
+    def __init__(self, broker: OwnBroker, redis: OwnRedis, folder: Path, fast: str, pool: str) -> None:
+        self._folder, self._pool = folder, pool
+        logs = {"TASK_LOG_DIR": str(folder / "logs"), "TASK_LOG_SIZE": "1000000"}
+        self._environ = {**os.environ, **broker.user("calculator", redis), **logs, "EFFECTS": str(folder), "FAST": fast}
+        self.app: App = create_app(settings=Settings.load(broker.user("operator", redis)), current=False)
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """One more worker, which consumes."""
+        health = self._folder / f"consuming-{len(self._workers)}"
+        arguments = ["-A", "tests.fast_lane.worker", "worker", "--queues=calculator", f"--pool={self._pool}"]
+        arguments += ["--concurrency=2", f"--hostname=calculator@lane{len(self._workers)}"]
+        arguments += ["--without-mingle", "--without-gossip"]
+        with (self._folder / "log").open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "celery", *arguments],
+                env=self._environ | {"HEALTH_FILE": str(health)},
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._workers.append(worker)
+        eventually(lambda: health.exists() or worker.poll() is not None)
+        assert health.exists(), (self._folder / "log").read_text()
+        return worker
+
+    def send(self, declaration: Any, *keys: str, **options: Any) -> list[Any]:
+        """A task a key; gives the answers that will come."""
+        options.setdefault("ignore_result", not declaration.keeps_result)
+        return [self.app.send_task(declaration.name, kwargs={"key": key}, **options) for key in keys]
+
+    def effects(self) -> Counter[str]:
+        """How often each key had its effect."""
+        path = self._folder / "effects"
+        return Counter(path.read_text().split() if path.exists() else [])
+
+    def task_log(self, name: str) -> str:
+        """What stands in a task's own log."""
+        return (self._folder / "logs" / f"{name}.log").read_text()
+
+    def waiting(self, queue: str = "calculator") -> int:
+        """How many messages a queue holds that no worker has."""
+        with self.app.connection_for_write() as connection:
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+
+    def letters(self) -> list[dict[str, Any]]:
+        """The causes of the dead letters."""
+        with self.app.connection_for_write() as connection:
+            channel, found = connection.default_channel, []
+            while message := channel.basic_get(DEAD, no_ack=True):
+                found.append(message.headers["dead-letter"])
+            return [json.loads(one) if isinstance(one, str) else one for one in found]
+
+    def close(self) -> None:
+        """End every worker, and leave nothing for the next test."""
+        for worker in self._workers:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+        with self.app.connection_for_write() as connection:
+            channel = connection.default_channel
+            eventually(lambda: channel.queue_declare("calculator", passive=True).consumer_count == 0)
+            for queue in ("calculator", DEAD):
+                channel.queue_purge(queue)
+        self.app.close()
+
+
+@pytest.fixture(params=[("yes", "solo"), ("yes", "threads"), ("no", "solo")], ids=["lane", "lane-threads", "default"])
+def lane(request: pytest.FixtureRequest, broker: OwnBroker, redis: OwnRedis, tmp_path: Path) -> Iterator[Lane]:
+    """Each test is played in the lane, and beside it: the outcome must be the same."""
+    lane = Lane(broker, redis, tmp_path, *request.param)
+    try:
+        yield lane
+    finally:
+        lane.close()
+
+
+def test_a_tasks_life_is_the_same(lane: Lane) -> None:
+    # Given tasks of every kind of end, and one that an operator has revoked
+    worker = lane.start()
+    lane.app.control.revoke("revoked")
+    with scope.scope(locale="fr"):
+        (told,) = lane.send(tasks.told, "told")
+    (effect,) = lane.send(tasks.effect, "effect")
+    (again,) = lane.send(tasks.again, "again")
+    (failed,) = lane.send(tasks.fail, "failed")
+    (refused,) = lane.send(tasks.refuse, "refused")
+    lane.send(tasks.effect, "late", headers={"expires": "2026-01-01T00:00:00+00:00"})
+    lane.send(tasks.effect, "revoked", task_id="revoked")
+    lane.app.send_task("calculator.effect", kwargs={"wrong": 1})
+
+    # Then each has the result, the retry and the knowledge of itself that it has anywhere
+    known = told.get(timeout=30)
+    assert known == {
+        "id": told.id,
+        "root": told.id,
+        "retries": 0,
+        "scope": {"locale": "fr"},
+        "kwargs": {"key": "told"},
+        "routing_key": "calculator.told",
+        "headers": known["headers"],
+    }
+    assert {"scope", "first_published"} <= set(known["headers"]) <= {"scope", "first_published", "due"}
+    assert effect.get(timeout=30) == "effect"
+    assert again.get(timeout=30) == "again" and lane.effects()["again"] == 2
+    with pytest.raises(ValueError, match="made to fail: failed"):
+        failed.get(timeout=30)
+    eventually(lambda: refused.state == "FAILURE")
+    # And what cannot be done is a dead letter with its reason
+    eventually(lambda: lane.waiting(DEAD) == 5)
+    reasons = Counter(letter["reason"] for letter in lane.letters())
+    assert reasons == Counter(["failure", "rejected", "expired", "revoked", "invalid_arguments"])
+    # And its own log tells its life
+    log = lane.task_log("calculator.effect")
+    assert f"{effect.id} root={effect.id} attempt=1 received" in log and " started" in log and " succeeded in " in log
+    assert "failed: ValueError: made to fail" in lane.task_log("calculator.fail")
+    # And the worker's statistics count it
+    (stats,) = lane.app.control.inspect(timeout=5).stats().values()
+    assert stats["total"]["calculator.told"] == 1 and stats["total"]["calculator.fail"] == 1
+    # And nothing of it is done again
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert lane.waiting() == 0
+
+
+def test_a_stop_acknowledges_what_is_done(lane: Lane) -> None:
+    # Given more tasks than a batch has, and not a multiple of it
+    worker = lane.start()
+    keys = [f"key-{number}" for number in range(2 * BATCH + 7)]
+    lane.send(tasks.effect, *keys)
+    eventually(lambda: len(lane.effects()) == len(keys))
+
+    # When the worker is stopped
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+
+    # Then none of them is left to do again
+    assert lane.waiting() == 0
+    assert lane.effects() == Counter(keys)
+
+
+@pytest.mark.parametrize("lane", [("yes", "solo")], indirect=True, ids=["lane"])
+def test_a_killed_worker_repeats_one_batch_at_most(lane: Lane) -> None:
+    # Given a worker in the middle of many tasks
+    keys = [f"key-{number}" for number in range(1500)]
+    lane.send(tasks.effect, *keys)
+    worker = lane.start()
+    eventually(lambda: len(lane.effects()) > 300)
+
+    # When it is killed, and another one goes on
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    lane.start()
+
+    # Then every task has been done, and those of one batch alone were done twice
+    eventually(lambda: len(lane.effects()) == len(keys))
+    eventually(lambda: lane.waiting() == 0)
+    repeated = [key for key, times in lane.effects().items() if times > 1]
+    assert len(repeated) <= BATCH
+    assert max(lane.effects().values()) <= 2 and lane.waiting(DEAD) == 0
+
+
+@pytest.mark.parametrize("lane", [("yes", "threads")], indirect=True, ids=["lane-threads"])
+def test_a_task_that_still_runs_is_not_acknowledged_with_the_others(lane: Lane) -> None:
+    # Given a task in a thread that takes its time, and the lane's own before and after it
+    worker = lane.start()
+    lane.send(tasks.effect, "before")
+    lane.app.send_task("calculator.last", kwargs={"key": "long", "seconds": 3600})
+    eventually(lambda: lane.effects()["begun-long"] == 1)
+    keys = [f"key-{number}" for number in range(BATCH + 3)]
+    lane.send(tasks.effect, *keys)
+    eventually(lambda: len(lane.effects()) == len(keys) + 2)
+
+    # When the worker is killed
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+    # Then the long one comes back, and of the others a batch at most
+    eventually(lambda: 1 <= lane.waiting() <= BATCH + 1)
+    with lane.app.connection_for_write() as connection:
+        names = []
+        while message := connection.default_channel.basic_get("calculator", no_ack=True):
+            names.append(message.headers["task"])
+    assert names.count("calculator.last") == 1
