@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from shared import outbox
 from shared.app import App
 from shared.cli.outbox import outbox as cli
-from shared.dead_letters.cause import FIRST_PUBLISHED
+from shared.dead_letters.cause import DUE, FIRST_PUBLISHED
 from shared.outbox.entry import freeze, thaw
 from shared.outbox.relay import Relay, Stop
 from shared.outbox.store import Store
@@ -176,7 +176,7 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def publish(line: Line, body: Any, **options: Any) -> None:
         if options["headers"].get("task"):
-            seen.append({**options["headers"], "body": json.loads(json.dumps(body)), FIRST_PUBLISHED: None})
+            seen.append({**options["headers"], "body": json.loads(json.dumps(body)), FIRST_PUBLISHED: None, DUE: None})
 
     monkeypatch.setattr(Line, "publish", publish)
     return seen
