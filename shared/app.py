@@ -361,7 +361,6 @@ def _cluster(settings: Settings) -> dict[str, Any]:
         "broker_url": broker,
         "broker_read_url": broker,
         "broker_write_url": broker,
-        "broker_transport": None if settings.over_redis else "shared.amqp_transport:Transport",
         "broker_use_ssl": tls.broker_options(settings),
         "broker_heartbeat": 30,
         # Without confirms a message that the broker refuses disappears in silence.

@@ -11,18 +11,23 @@ from urllib.parse import urlsplit
 from celery.app.amqp import AMQP as CeleryAMQP
 from kombu import Connection as KombuConnection
 
+from shared.amqp_transport import Transport
 from shared.config import Settings
 from shared.errors import ConfigError
 
 
 class Connection(KombuConnection):
-    """Expects the certificate of the host that it connects to.
+    """Expects the certificate of the host that it connects to, and reads AMQP in large pieces.
 
     kombu notes the first host's name in the options that all connections share, and expects it of each later host too:
     no failover would pass.
     """
 
     ssl: Any
+
+    def get_transport_cls(self) -> Any:
+        """As kombu's. Named here and not in a setting, so that its URL is still one of AMQP to whoever shows it."""
+        return Transport if self.transport_cls in ("amqp", "amqps", "pyamqp") else super().get_transport_cls()
 
     def _init_params(self, *args: Any, **kwargs: Any) -> None:
         super()._init_params(*args, **kwargs)
