@@ -6,9 +6,10 @@ The plain case is run in the thread that reads the socket: a JSON message of a f
 time, with no delay, expiry, limits of its own or canvas behind it, not revoked. Every other message, and every message
 of a pool that cannot do it, goes to Celery's default strategy.
 
-What is acknowledged is acknowledged in batches of up to `BATCH`, before the loop waits for anything and before the
-worker stops. So **a worker that is killed may run again the tasks of one batch**, and that is why a task says itself
-that it may come here. A message that is delivered again takes the default strategy, one by one.
+What is done is acknowledged in batches of up to `BATCH`, before the loop waits for anything and before the worker
+stops. The broker works through acknowledgements when it can. So **a worker that is killed may run again as many tasks
+as it may prefetch**, and that is why a task says itself that it may come here. A message that is delivered again takes
+the default strategy, one by one.
 """
 
 import json

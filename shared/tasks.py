@@ -125,7 +125,7 @@ def implements(
     Arguments are checked and converted to the declared types on arrival, and the result to JSON values on its way
     out. With `bind` the function takes the task as its first argument. `base` is the class of the task, `Task` or one
     that adds to it; `options` are Celery's, and the attributes of `base`. `fast_lane` is for small idempotent tasks: a
-    worker that is killed may run again the last `shared.fast_lane.BATCH` of them.
+    worker that is killed may run again as many of them as it may prefetch.
 
     Raises:
         ContractError: the parameters of the function are not the declared ones, or one of `scope_args` is none of them.

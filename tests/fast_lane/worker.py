@@ -13,6 +13,9 @@ from shared.errors import Retryable
 from shared.signatures import Declaration
 from shared.tasks import implements
 
+#: Messages that a worker may hold: two batches.
+PREFETCH = 100
+
 
 def _effect(key: str) -> str:
     raise NotImplementedError
@@ -43,7 +46,7 @@ if "EFFECTS" in os.environ:
     folder = Path(os.environ["EFFECTS"])
     fast = os.environ["FAST"] == "yes"
     app = create_app("calculator")
-    app.conf.update(worker_prefetch_multiplier=200)
+    app.conf.update(worker_prefetch_multiplier=PREFETCH)
 
     def _add(key: str) -> None:
         with (folder / "effects").open("a") as file:
