@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Any
 
 from amqp.basic_message import Message
-from amqp.exceptions import UnexpectedFrame
+from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from amqp.method_framing import frame_handler as amqps_frame_handler
 from amqp.serialization import _read_item, decode_properties_basic
 
@@ -56,6 +56,8 @@ def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Fr
             begun[number] = method, message
             return False
         del begun[number]
+        if connection.channels is None:
+            raise RecoverableConnectionError("Connection already closed")
         channel = connection.channels[number]
         if not channel.is_closing:
             channel._on_basic_deliver(*_arguments(method), message)

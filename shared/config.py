@@ -88,6 +88,7 @@ class Settings(BaseModel):
         broker_failover: further hosts of the same broker, split by commas; user, port and virtual host are those of
             `broker_url`.
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
+        broker_reads: how this process reads AMQP: in `frames`, as py-amqp does, or in `pieces` (docs/performance.md).
         broker_visibility_timeout: seconds after which Redis, as a broker, gives a message to another worker. A delay
             may be no longer.
         task_serializer: what this process writes the bodies of messages in: `json`, `msgpack` or `yaml`.
@@ -133,6 +134,7 @@ class Settings(BaseModel):
     broker_url: Annotated[str, _url(*BROKERS)] | None = Field(default=None, repr=False)
     broker_failover: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     broker_password: SecretStr | None = None
+    broker_reads: Literal["frames", "pieces"] = "frames"
     broker_visibility_timeout: Seconds = 3600.0
     task_serializer: Annotated[serializers.Name, AfterValidator(_serializer)] = "json"
     task_accept: Annotated[tuple[Annotated[serializers.Name, AfterValidator(_serializer)], ...], _COMMAS] = ()

@@ -17,17 +17,19 @@ from shared.errors import ConfigError
 
 
 class Connection(KombuConnection):
-    """Expects the certificate of the host that it connects to, and reads AMQP in large pieces.
+    """Expects the certificate of the host that it connects to, and reads AMQP in pieces where its app says so.
 
     kombu notes the first host's name in the options that all connections share, and expects it of each later host too:
     no failover would pass.
     """
 
     ssl: Any
+    reads_in_pieces = False
 
     def get_transport_cls(self) -> Any:
-        """As kombu's. Named here and not in a setting, so that its URL is still one of AMQP to whoever shows it."""
-        return Transport if self.transport_cls in ("amqp", "amqps", "pyamqp") else super().get_transport_cls()
+        """As kombu's. Chosen here and not by a name, so that its URL is still one of AMQP to whoever shows it."""
+        chosen = self.reads_in_pieces and self.transport_cls in ("amqp", "amqps", "pyamqp")
+        return Transport if chosen else super().get_transport_cls()
 
     def _init_params(self, *args: Any, **kwargs: Any) -> None:
         super()._init_params(*args, **kwargs)
@@ -35,10 +37,19 @@ class Connection(KombuConnection):
             self.ssl = {**self.ssl, "server_hostname": self.hostname}
 
 
+class InPieces(Connection):
+    """The same, with the other read path."""
+
+    reads_in_pieces = True
+
+
 class AMQP(CeleryAMQP):
     """Celery's, with the connection above."""
 
-    Connection = Connection
+    @property
+    def Connection(self) -> type[Connection]:
+        """By the setting `BROKER_READS`."""
+        return InPieces if self.app.settings.broker_reads == "pieces" else Connection
 
 
 def broker_options(settings: Settings) -> dict[str, Any] | None:

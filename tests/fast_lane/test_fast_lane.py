@@ -34,6 +34,8 @@ class Lane:
     def __init__(self, broker: OwnBroker, redis: OwnRedis, folder: Path, fast: str, pool: str) -> None:
         self._folder, self._pool = folder, pool
         logs = {"TASK_LOG_DIR": str(folder / "logs"), "TASK_LOG_SIZE": "1000000"}
+        # With the read path that was made for it, and beside the lane with the usual one.
+        logs["BROKER_READS"] = "pieces" if fast == "yes" else "frames"
         self._environ = {**os.environ, **broker.user("calculator", redis), **logs, "EFFECTS": str(folder), "FAST": fast}
         self.app: App = create_app(settings=Settings.load(broker.user("operator", redis)), current=False)
         self._workers: list[subprocess.Popen[bytes]] = []

@@ -20,6 +20,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "broker_url": ("amqps://a@one:5671//;amqps://a@two:5671//", "amqps://a@one:5671//;amqps://a@two:5671//"),
     "broker_failover": ("two.test, three", ("two.test", "three")),
     "broker_password": ("hunter2", SecretStr("hunter2")),
+    "broker_reads": ("pieces", "pieces"),
     "broker_visibility_timeout": ("7200", 7200.0),
     "task_serializer": ("msgpack", "msgpack"),
     "task_accept": ("msgpack, yaml", ("msgpack", "yaml")),
