@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from testcontainers.compose import DockerCompose
@@ -20,6 +21,8 @@ from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
 from tests.waiting import eventually
 
+#: Played before all others: they say soonest what is wrong; and some fork, which is slow in a process that has grown.
+FIRST = ("unit", "contract")
 #: The variables of the compose files that name a published port.
 PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
 #: Those that compose/cluster.yaml and compose/tls.yaml add.
@@ -30,6 +33,12 @@ MORE_PORTS = (
 )
 #: Who speaks to the servers in that cluster: a worker, and Flower.
 CLIENTS = ("calculator", "flower")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the quick ones first."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in FIRST)
 
 
 def _why_no_docker() -> str | None:
