@@ -16,6 +16,7 @@ from shared import setup
 from shared.topology import BROKER_NODES, REDIS_NODES
 from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
 from tests.e2e.stand_in import StandIn
+from tests.missing import missing
 from tests.servers import OwnBroker, OwnRedis
 from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
@@ -54,13 +55,7 @@ def needs_docker() -> None:
     """Skip without a usable Docker, or fail where CI=true."""
     reason = _why_no_docker()
     if reason is not None:
-        _missing(f"container tests need Docker: {reason}")
-
-
-def _missing(message: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+        missing(f"container tests need Docker: {reason}")
 
 
 def free_ports(count: int) -> list[int]:
@@ -163,7 +158,7 @@ def compose(cluster: ComposeHouse) -> ComposeHouse:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
     """Started once; a laptop without Redis skips what needs it."""
     if shutil.which("redis-server") is None:
-        _missing("redis-server is not installed: apt-get install redis-server")
+        missing("redis-server is not installed: apt-get install redis-server")
     server = OwnRedis(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server

@@ -1,6 +1,5 @@
 """Debian's Chromium, and the page in both houses."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.e2e.houses import ComposeHouse
 from tests.e2e.stand_in import StandIn
+from tests.missing import missing
 from tests.serving import whole_house
 from tests.stand_ins.github import GitHubStandIn
 
@@ -46,10 +46,7 @@ def chromium() -> Iterator[Browser]:
     """The browser. Not for the whole session: while Playwright runs, nothing else in this thread can use asyncio."""
     path = shutil.which("chromium")
     if path is None:
-        message = "browser tests need Chromium: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("browser tests need Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser

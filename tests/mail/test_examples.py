@@ -137,8 +137,6 @@ def test_djangos_html_report_has_no_secrets_either(
 def test_a_500_of_fastapi_arrives_too(
     smtp: SmtpStandIn, start_worker: Callable[..., MailerWorker], tmp_path: Path
 ) -> None:
-    for needed in ("fastapi", "uvicorn"):
-        pytest.importorskip(needed)
     # Given an application whose server logs what it did not expect, without the request
     (tmp_path / "shop.py").write_text(
         "from logging.config import dictConfig\n"

@@ -13,6 +13,7 @@ from shared import outbox
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.embedded.transport import Transport
+from tests.missing import missing
 from tests.publishing.between import Between
 from tests.publishing.databases import Database, postgres, postgres_folder
 from tests.servers import OwnBroker, OwnRedis
@@ -94,10 +95,7 @@ def arrived(broker: OwnBroker) -> Iterator[Arrived]:
 def postgres_url() -> Iterator[str]:
     """Started once; a laptop without PostgreSQL skips what needs it."""
     if postgres_folder() is None:
-        message = "PostgreSQL is not installed: apt-get install postgresql"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("PostgreSQL is not installed: apt-get install postgresql")
     with postgres() as url:
         yield url
 
