@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from shared.app import App, queue
+from shared.app import App
 from shared.config import Settings
 from shared.error_mail import ErrorMailHandler
+from shared.routing import queue
 from shared.topology import service
 from tests.mail.worker import publisher
 from tests.waiting import PATIENCE, eventually

@@ -15,7 +15,7 @@ from celery import chain, chord, group
 from celery.beat import Scheduler
 from celery.schedules import schedule as Every
 
-from shared.app import _headers
+from shared.celery_config import headers
 from shared.scope import current, scope
 from shared.topology import Schedule
 from tests.scope import worker
@@ -91,7 +91,7 @@ def test_a_tick_of_beat_has_the_scope_of_its_entry(house: Telling, label: str) -
     beat = Scheduler(app=house.app, lazy=True)
     for number, tick in enumerate(ticks):
         # When beat publishes it, whatever scope it is in itself
-        options = {"ignore_result": True, **_headers(tick)}
+        options = {"ignore_result": True, **headers(tick)}
         entry = beat.Entry(tick.name, tick.task, schedule=Every(1), args=(f"{label}-{number}",), options=options)
         beat.apply_async(entry)
     # Then its task sees that scope, and nothing else

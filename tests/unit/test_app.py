@@ -21,10 +21,13 @@ from kombu.messaging import Producer
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 import shared.app
-from shared.app import App, _whole_seconds, create_app, queue, route
+import shared.celery_config
+from shared.app import App, create_app
 from shared.config import Settings
+from shared.delays import whole_seconds
 from shared.errors import InvalidArguments, TopologyError
 from shared.results.sqlite import SqliteBackend
+from shared.routing import queue, route
 from shared.signatures import Declaration, mailer
 from shared.signatures import reporter as contract
 from shared.topology import SERVICES, Schedule, queue_arguments, service
@@ -99,7 +102,7 @@ def test_a_worker_knows_only_its_own_queue(
 ) -> None:
     # Given a topology with another service
     other = replace(SERVICES[0], name="painter", schedules=())
-    monkeypatch.setattr(shared.app, "SERVICES", (*SERVICES, other))
+    monkeypatch.setattr(shared.celery_config, "SERVICES", (*SERVICES, other))
     # Then a worker knows its own queue, because it binds and detects by all that it knows
     app = make_app("reporter", **cluster)
     assert app.spec == service("reporter") and app.main == "reporter"
@@ -540,30 +543,30 @@ def test_a_message_is_persistent_and_says_what_it_is(make_app: MakeApp) -> None:
 @pytest.mark.parametrize(
     ("countdown", "whole"), [(0.001, 1), (0.5, 1), (1, 1), (1.0, 1), (1.01, 2), (59.9, 60), (3600, 3600)]
 )
-def test_a_countdown_is_rounded_up_to_whole_seconds(countdown: float, whole: int) -> None:
-    rounded = _whole_seconds(countdown, None, NOW)
+def test_a_countdown_is_rounded_up_towhole_seconds(countdown: float, whole: int) -> None:
+    rounded = whole_seconds(countdown, None, NOW)
     assert rounded == {"countdown": whole} and isinstance(rounded["countdown"], int)
 
 
 @pytest.mark.parametrize("countdown", [None, 0, 0.0, -1, -0.5])
 def test_no_countdown_is_left_as_it_is(countdown: float | None) -> None:
-    assert _whole_seconds(countdown, None, NOW) == {}
+    assert whole_seconds(countdown, None, NOW) == {}
 
 
 @pytest.mark.parametrize("ahead", [0.000001, 0.001, 0.5, 0.999999, 1])
 def test_an_eta_of_up_to_a_second_becomes_a_second(ahead: float) -> None:
-    assert _whole_seconds(None, NOW + timedelta(seconds=ahead), NOW) == {"countdown": 1, "eta": None}
+    assert whole_seconds(None, NOW + timedelta(seconds=ahead), NOW) == {"countdown": 1, "eta": None}
 
 
 @pytest.mark.parametrize("ahead", [1.000001, 1.5, 1.999999])
 def test_an_eta_of_just_over_a_second_becomes_two(ahead: float) -> None:
     # Celery counts again a moment later, and then it may be less than one.
-    assert _whole_seconds(None, NOW + timedelta(seconds=ahead), NOW) == {"countdown": 2, "eta": None}
+    assert whole_seconds(None, NOW + timedelta(seconds=ahead), NOW) == {"countdown": 2, "eta": None}
 
 
 @pytest.mark.parametrize("ahead", [-3600, -0.5, 0, 2, 2.5, 3600])
 def test_any_other_eta_is_left_as_it_is(ahead: float) -> None:
-    assert _whole_seconds(None, NOW + timedelta(seconds=ahead), NOW) == {}
+    assert whole_seconds(None, NOW + timedelta(seconds=ahead), NOW) == {}
 
 
 @pytest.mark.parametrize(
@@ -580,13 +583,13 @@ def test_any_other_eta_is_left_as_it_is(ahead: float) -> None:
     ids=str,
 )
 def test_an_eta_is_read_in_any_form(eta: datetime | str) -> None:
-    assert _whole_seconds(None, eta, NOW) == {"countdown": 1, "eta": None}
+    assert whole_seconds(None, eta, NOW) == {"countdown": 1, "eta": None}
 
 
 @given(st.floats(min_value=0.001, max_value=2**27))
 def test_any_countdown_gives_a_key_that_the_broker_can_hold(countdown: float) -> None:
     # Given any delay
-    whole = _whole_seconds(countdown, None, NOW)["countdown"]
+    whole = whole_seconds(countdown, None, NOW)["countdown"]
     # Then it is never too short, nor a second too long, and kombu makes a key of it
     assert countdown <= whole < countdown + 1
     assert calculate_routing_key(whole, "reporter.x").endswith(".reporter.x")
@@ -636,7 +639,7 @@ def test_a_delay_that_is_over_does_not_delay(
 
 
 def scheduled(monkeypatch: pytest.MonkeyPatch, *schedules: Schedule) -> None:
-    monkeypatch.setattr(shared.app, "SERVICES", (replace(SERVICES[0], schedules=schedules),))
+    monkeypatch.setattr(shared.celery_config, "SERVICES", (replace(SERVICES[0], schedules=schedules),))
 
 
 def test_beat_publishes_what_the_services_schedule(make_app: MakeApp, settings: dict[str, str]) -> None:
@@ -698,6 +701,7 @@ def test_the_publishers_app_is_made_at_first_use(tmp_path: Path) -> None:
     # Given a process that imports the module, as a worker does
     code = """
 import shared.app
+import shared.celery_config
 assert "app" not in vars(shared.app)
 assert shared.app.app is shared.app.app and shared.app.app.spec is None
 try:

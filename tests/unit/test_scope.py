@@ -143,11 +143,11 @@ def test_a_schedule_has_its_scope_in_the_header(make_app: Callable[..., App], mo
     # Given a tick with a scope
     from dataclasses import replace
 
-    import shared.app
+    import shared.celery_config
     from shared.topology import SERVICES, Schedule
 
     tick = Schedule("reporter.produce_report", "0 0 * * *", {"period": "day"}, scope={"locale": "kk"})
-    monkeypatch.setattr(shared.app, "SERVICES", (replace(SERVICES[0], schedules=(tick,)),))
+    monkeypatch.setattr(shared.celery_config, "SERVICES", (replace(SERVICES[0], schedules=(tick,)),))
     # When beat's app is made
     (entry,) = make_app().conf.beat_schedule.values()
     # Then the entry publishes it
