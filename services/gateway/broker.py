@@ -27,9 +27,9 @@ from shared.errors import Error
 from shared.publishing import PublishError
 
 #: Seconds for the way to one broker: TCP, TLS and each answer of the handshake.
-CONNECT_TIMEOUT = 0.8
+CONNECT_TIMEOUT = 0.7
 #: Seconds, from the begin of an attempt, in which it may still commit.
-COMMIT_BEFORE = 1.0
+COMMIT_BEFORE = 0.8
 #: Seconds that a commit may take: the queue's members write the message to their disks.
 COMMIT_TIMEOUT = 0.4
 #: Messages at once. Each thread keeps a connection of its own.

@@ -132,8 +132,8 @@ def publish(channel: amqp.Channel, bad: Bad) -> None:
 
 
 def test_no_message_ends_a_worker_or_is_lost(compose: ComposeHouse) -> None:
-    # Given the worker's processes, an empty dead-letter queue, and good tasks between the bad
-    pids = compose.compose("top", "reporter").stdout
+    # Given the worker, an empty dead-letter queue, and good tasks between the bad
+    before = _lives(compose)
     bad = [*KINDS, *fuzzed(200, seed=20261120)]
     good = [Bad("good", headers={"id": f"good-{number}"}) for number in range(50)]
     with connect(compose) as connection:
@@ -156,10 +156,11 @@ def test_no_message_ends_a_worker_or_is_lost(compose: ComposeHouse) -> None:
         assert len(compose.github.requests()) == len(good)
 
     # And the worker is the one that it was, and works
-    assert _main_process(compose.compose("top", "reporter").stdout) == _main_process(pids)
+    assert _lives(compose) == before
     assert report(compose, "--period", "week", "--refresh").repositories == 500
 
 
-def _main_process(top: str) -> list[str]:
-    """The pids of a container's first processes: pool children may come and go as the pool scales."""
-    return [line.split()[1] for line in top.splitlines() if "worker" in line][:2]
+def _lives(compose: ComposeHouse) -> list[tuple[str, int, str]]:
+    """Each container's first process, whose end is the container's: its pool's may come and go as the pool scales."""
+    states = ((container["Id"], container["State"]) for container in compose.containers("reporter"))
+    return [(container, state["Pid"], state["StartedAt"]) for container, state in states]

@@ -31,6 +31,8 @@ class Pool:
         self._folder = folder
         self.app: App = create_app(settings=Settings.load(broker.user("operator", redis)), current=False)
         self._workers: list[subprocess.Popen[bytes]] = []
+        # The broker is the whole run's: another test's message would be this worker's dead letter.
+        self._empty()
 
     def start(self, *, time_limit: int, stop_within: int) -> "subprocess.Popen[bytes]":
         """One more worker, which consumes."""
@@ -81,9 +83,13 @@ class Pool:
         with self.app.connection_for_write() as connection:
             channel = connection.default_channel
             eventually(lambda: channel.queue_declare("calculator", passive=True).consumer_count == 0)
-            for queue in ("calculator", dead_letter_queue("calculator")):
-                channel.queue_purge(queue)
+        self._empty()
         self.app.close()
+
+    def _empty(self) -> None:
+        with self.app.connection_for_write() as connection:
+            for queue in ("calculator", dead_letter_queue("calculator")):
+                connection.default_channel.queue_purge(queue)
 
 
 @pytest.fixture
