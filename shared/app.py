@@ -22,14 +22,9 @@ from shared.metrics.kinds import OTHER
 from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent, PublishError
 from shared.routing import iterated, route
 from shared.signatures import declarations
+from shared.spec import EVERYONE, ServiceSpec
 from shared.stopping import StopInTime
-from shared.topology import (
-    EVERYONE,
-    SERVICES,
-    ServiceSpec,
-    service,
-    validate,
-)
+from shared.topology import SERVICES, service, validate
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from shared.config import Settings
 from shared.embedded import transport
 from shared.routing import queue, route
 from shared.signatures import declarations
-from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec
+from shared.spec import Schedule, ServiceSpec
+from shared.topology import SERVICES, TASKS_EXCHANGE
 
 
 def common(settings: Settings, spec: ServiceSpec | None) -> dict[str, Any]:

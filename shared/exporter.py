@@ -24,13 +24,13 @@ from shared.health import Health
 from shared.metrics import declared
 from shared.metrics.exposition import Exposition
 from shared.queue_age import QueueAge
+from shared.spec import ServiceSpec
 from shared.status import StatusServer
 from shared.topology import (
     DELAY_BITS,
     DELAY_DELIVERY_EXCHANGE,
     SERVICES,
     UNROUTED_QUEUE,
-    ServiceSpec,
     dead_letter_queue,
     delay_level,
 )

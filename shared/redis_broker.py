@@ -10,7 +10,8 @@ from typing import Any
 
 from shared.config import Settings
 from shared.errors import Error
-from shared.topology import EVERYONE, SERVICES
+from shared.spec import EVERYONE
+from shared.topology import SERVICES
 
 #: What is weaker than over RabbitMQ: said where a worker or a publisher starts.
 WEAKER = (

@@ -6,7 +6,8 @@ from typing import Any
 from kombu import Exchange, Queue, binding
 
 from shared import scope
-from shared.topology import TASKS_EXCHANGE, ServiceSpec, queue_arguments
+from shared.spec import ServiceSpec
+from shared.topology import TASKS_EXCHANGE, queue_arguments
 
 
 def queue(spec: ServiceSpec, *, declared_ahead: bool, quorum: bool = True) -> Queue:

@@ -13,7 +13,7 @@ from shared import scope
 from shared.app import App
 from shared.errors import ContractError
 from shared.signatures import Declaration
-from shared.topology import EVERYONE
+from shared.spec import EVERYONE
 
 F = TypeVar("F", bound=Callable[..., Any])
 AnyTask = Declaration[..., Any]

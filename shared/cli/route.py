@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from shared.cli import ExitCode
-from shared.topology import DEAD_EXCHANGE, EVERYONE, SERVICES, TASKS_EXCHANGE, UNROUTED_QUEUE, dead_letter_queue
+from shared.spec import EVERYONE
+from shared.topology import DEAD_EXCHANGE, SERVICES, TASKS_EXCHANGE, UNROUTED_QUEUE, dead_letter_queue
 
 #: Seconds that workers have to say what they consume.
 PATIENCE = 2.0

@@ -19,7 +19,8 @@ from shared.dead_letters.cause import DUE, REPLAYS, Reason
 from shared.dead_letters.letter import DeadLetter
 from shared.errors import Error
 from shared.signatures import declarations
-from shared.topology import EVERYONE, SERVICES, TASKS_EXCHANGE, UNROUTED_QUEUE
+from shared.spec import EVERYONE
+from shared.topology import SERVICES, TASKS_EXCHANGE, UNROUTED_QUEUE
 
 #: Seconds that a record is kept, 30 days: so long a replay that broke off can be taken up again.
 RECORD_EXPIRES = 30 * 24 * 3600

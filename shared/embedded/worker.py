@@ -11,7 +11,7 @@ from pathlib import Path
 from shared.config import Settings
 from shared.errors import Error
 from shared.render.worker import embedded_arguments
-from shared.topology import Pool, ServiceSpec
+from shared.spec import Pool, ServiceSpec
 
 #: Seconds that a worker may take until it consumes, and to finish its tasks when it is stopped.
 START_TIMEOUT = 60.0

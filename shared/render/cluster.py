@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from shared.render.permissions import BEAT, FLOWER, OPERATOR
-from shared.topology import BROKER_NODES, PUBLISHERS, QUEUE_MEMBERS, REDIS_NODES, SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import BROKER_NODES, PUBLISHERS, QUEUE_MEMBERS, REDIS_NODES, SERVICES
 
 #: What a user names who wants the replica to become the primary: it is given to all who must know.
 PRIMARY = f"${{REDIS_PRIMARY:-{REDIS_NODES[0]}}}"

@@ -6,7 +6,8 @@ from typing import Any
 import yaml
 
 from shared.render.worker import worker_arguments
-from shared.topology import SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import SERVICES
 
 
 def render(services: Iterable[ServiceSpec] = SERVICES) -> str:

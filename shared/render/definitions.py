@@ -19,6 +19,7 @@ from shared.render.permissions import (
     routing_keys,
     users,
 )
+from shared.spec import ServiceSpec
 from shared.topology import (
     DEAD_EXCHANGE,
     DELAY_BITS,
@@ -27,7 +28,6 @@ from shared.topology import (
     TASKS_EXCHANGE,
     UNROUTED_EXCHANGE,
     UNROUTED_QUEUE,
-    ServiceSpec,
     dead_letter_queue,
     delay_level,
     kept_queue_arguments,

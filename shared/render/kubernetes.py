@@ -11,7 +11,8 @@ import yaml
 from shared.render.permissions import EXPORTER, FLOWER, MONITOR
 from shared.render.worker import worker_arguments
 from shared.setup import OWNERS
-from shared.topology import SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import SERVICES
 
 Json = dict[str, Any]
 

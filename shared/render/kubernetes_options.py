@@ -18,7 +18,8 @@ from shared.render.kubernetes import (
 )
 from shared.render.permissions import EXPORTER
 from shared.setup import OWNERS
-from shared.topology import SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import SERVICES
 
 #: Tasks a container should have, running and waiting together, for each that it can run at once.
 BACKLOG = 2

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from shared.spec import ServiceSpec
 from shared.topology import (
     DEAD_EXCHANGE,
     DELAY_BITS,
     PUBLISHERS,
     SERVICES,
     TASKS_EXCHANGE,
-    ServiceSpec,
     dead_letter_queue,
     delay_level,
 )

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from shared.redis_broker import DATABASE
 from shared.render.cluster import clients
-from shared.topology import SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import SERVICES
 
 _HEAD = """\
 # Redis as the broker; what that weakens stands in docs/choices.md:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from shared import keys
 from shared.redis_broker import DELIVERIES
 from shared.render.permissions import BEAT, FLOWER, OPERATOR
-from shared.topology import PUBLISHERS, SERVICES, UNROUTED_QUEUE, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import PUBLISHERS, SERVICES, UNROUTED_QUEUE
 
 #: Asks whether the server is alive; needs no password.
 HEALTH = "health"

@@ -7,7 +7,8 @@ import yaml
 
 from shared.render.cluster import PRIMARY, clients
 from shared.render.permissions import EXPORTER
-from shared.topology import BROKER_NODES, REDIS_NODES, SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import BROKER_NODES, REDIS_NODES, SERVICES
 
 #: The authority's certificate lies beside each owner's passwords.
 CA_FILE = "/run/secrets/ca.pem"

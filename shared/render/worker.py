@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shared.topology import Pool, ServiceSpec
+from shared.spec import Pool, ServiceSpec
 
 
 def embedded_arguments(spec: ServiceSpec, pool: Pool = "threads") -> list[str]:

@@ -14,7 +14,8 @@ from shared.embedded.transport import Transport
 from shared.embedded.worker import running
 from shared.scope import scope
 from shared.signatures import calculator, scoped
-from shared.topology import Pool, service
+from shared.spec import Pool
+from shared.topology import service
 
 PATIENCE = 30
 

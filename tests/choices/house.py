@@ -14,7 +14,8 @@ from shared.app import App, create_app
 from shared.config import Settings
 from shared.dead_letters.letter import DeadLetter
 from shared.dead_letters.shelf import shelf
-from shared.topology import Pool, dead_letter_queue, service
+from shared.spec import Pool
+from shared.topology import dead_letter_queue, service
 from tests.choices.servers import Servers, Worker, until
 from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.smtp import SmtpStandIn

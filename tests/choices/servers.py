@@ -16,7 +16,7 @@ from testcontainers.core.container import DockerContainer
 
 from shared.render import compose
 from shared.setup import House, prepare
-from shared.topology import Pool, ServiceSpec
+from shared.spec import Pool, ServiceSpec
 from tests.serving import free_port
 
 ROOT = Path(__file__).parents[2]

@@ -256,7 +256,7 @@ def test_a_copier_may_copy_and_no_more() -> None:
 
 def test_a_service_that_is_added_has_keys_of_its_own_alone() -> None:
     # Given a service more
-    from shared.topology import ServiceSpec
+    from shared.spec import ServiceSpec
 
     (user,) = [one for one in redis_users.users((*SERVICES, ServiceSpec("painter", "paints"))) if one.name == "painter"]
     # Then nobody needs to write down its rights

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from shared.signatures import declarations
-from shared.topology import EVERYONE, PUBLISHERS, SERVICES, ServiceSpec
+from shared.spec import EVERYONE, ServiceSpec
+from shared.topology import PUBLISHERS, SERVICES
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,8 @@ from services.gateway.settings import GatewaySettings
 from shared.exporter import ExporterSettings
 from shared.render.kubernetes import kubernetes_name
 from shared.render.worker import worker_arguments
-from shared.topology import SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import SERVICES
 from tests.k8s.manifests import (
     ROOT,
     Json,

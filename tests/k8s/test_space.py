@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from shared.render.kubernetes import kubernetes_name
-from shared.topology import SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import SERVICES
 from tests.k8s.manifests import (
     ROOT,
     Manifests,

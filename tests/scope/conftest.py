@@ -15,7 +15,8 @@ from shared.app import App, create_app
 from shared.config import Settings
 from shared.embedded.transport import Transport
 from shared.embedded.worker import running
-from shared.topology import ServiceSpec, service
+from shared.spec import ServiceSpec
+from shared.topology import service
 from tests.scope.worker import folder
 
 PATIENCE = 20.0

@@ -17,7 +17,7 @@ from celery.schedules import schedule as Every
 
 from shared.celery_config import headers
 from shared.scope import current, scope
-from shared.topology import Schedule
+from shared.spec import Schedule
 from tests.scope import worker
 from tests.scope.conftest import Telling
 

@@ -14,7 +14,8 @@ from shared.app import App, create_app
 from shared.config import Settings
 from shared.embedded.transport import Transport
 from shared.embedded.worker import running
-from shared.topology import Pool, ServiceSpec, service
+from shared.spec import Pool, ServiceSpec
+from shared.topology import service
 
 PATIENCE = 60.0
 CALCULATOR = service("calculator")

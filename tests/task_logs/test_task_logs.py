@@ -85,7 +85,7 @@ def test_what_a_task_prints_is_in_its_log(
 ) -> None:
     # Given a worker with a task that prints two lines, and one to stderr
     (tmp_path / "printing.py").write_text(_PRINTING)
-    monkeypatch.setattr("shared.topology.ServiceSpec.app", property(lambda self: "printing"))
+    monkeypatch.setattr("shared.spec.ServiceSpec.app", property(lambda self: "printing"))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     with worker(pool) as house:
         # When it runs

@@ -30,7 +30,8 @@ from shared.results.sqlite import SqliteBackend
 from shared.routing import queue, route
 from shared.signatures import Declaration, mailer
 from shared.signatures import reporter as contract
-from shared.topology import SERVICES, Schedule, queue_arguments, service
+from shared.spec import Schedule
+from shared.topology import SERVICES, queue_arguments, service
 from shared.worker_health import Status, Watch
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from shared.render.cluster import clients, configuration, render
-from shared.topology import BROKER_NODES, PUBLISHERS, SERVICES, ServiceSpec
+from shared.spec import ServiceSpec
+from shared.topology import BROKER_NODES, PUBLISHERS, SERVICES
 
 PAINTER = ServiceSpec("painter", "paints")
 MORE = (*SERVICES, PAINTER)

@@ -11,7 +11,8 @@ from celery.bin.worker import worker
 
 from shared.render.compose import render
 from shared.render.worker import embedded_arguments, worker_arguments
-from shared.topology import SERVICES, Pool, ServiceSpec
+from shared.spec import Pool, ServiceSpec
+from shared.topology import SERVICES
 
 COMPOSE = Path(__file__).parents[2] / "compose"
 

@@ -21,7 +21,8 @@ from kombu.transport.native_delayed_delivery import (
 )
 
 from shared.render.definitions import definitions, dump, password_hash, render
-from shared.topology import RESERVED_NAMES, SERVICES, ServiceSpec, queue_arguments
+from shared.spec import ServiceSpec
+from shared.topology import RESERVED_NAMES, SERVICES, queue_arguments
 
 COMMITTED = Path(__file__).parents[2] / "compose" / "rabbitmq" / "definitions.json"
 

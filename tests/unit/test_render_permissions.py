@@ -10,7 +10,8 @@ from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from shared.render.definitions import definitions
 from shared.render.permissions import DELAY_EXCHANGE, User, routing_keys, users
-from shared.topology import SERVICES, TASKS_EXCHANGE, Schedule, ServiceSpec
+from shared.spec import Schedule, ServiceSpec
+from shared.topology import SERVICES, TASKS_EXCHANGE
 
 #: Two services: one calls the other, and is called by the clock.
 PAINTER = ServiceSpec("painter", "paints", calls=("mailer",), schedules=(Schedule("painter.paint", "0 0 * * *"),))

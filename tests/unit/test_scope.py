@@ -144,7 +144,8 @@ def test_a_schedule_has_its_scope_in_the_header(make_app: Callable[..., App], mo
     from dataclasses import replace
 
     import shared.celery_config
-    from shared.topology import SERVICES, Schedule
+    from shared.spec import Schedule
+    from shared.topology import SERVICES
 
     tick = Schedule("reporter.produce_report", "0 0 * * *", {"period": "day"}, scope={"locale": "kk"})
     monkeypatch.setattr(shared.celery_config, "SERVICES", (replace(SERVICES[0], schedules=(tick,)),))

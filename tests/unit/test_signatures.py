@@ -15,7 +15,8 @@ from shared.signatures import Declaration, declarations, signature
 from shared.signatures import declaration as module
 from shared.signatures import reporter as contract
 from shared.signatures.reporter import Assignment, Page, Question, Repo
-from shared.topology import EVERYONE, SERVICES, TASKS_EXCHANGE
+from shared.spec import EVERYONE
+from shared.topology import SERVICES, TASKS_EXCHANGE
 
 TODAY = datetime.now(UTC).date()
 ASSIGNMENT = Assignment(question=Question(since=date(2026, 1, 1), ref_date=date(2026, 1, 8)), task_id="t", started=1.5)

@@ -9,15 +9,12 @@ from hypothesis import strategies as st
 
 from shared import topology
 from shared.errors import TopologyError
+from shared.spec import STOP_WITHIN, Requests, Schedule, ServiceSpec
 from shared.topology import (
     CONSUMER_TIMEOUT,
     PUBLISHERS,
     RESERVED_NAMES,
     SERVICES,
-    STOP_WITHIN,
-    Requests,
-    Schedule,
-    ServiceSpec,
     dead_letter_queue,
     delay_level,
     queue_arguments,

@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.render.worker import worker_arguments
-from shared.topology import Pool, dead_letter_queue, service
+from shared.spec import Pool
+from shared.topology import dead_letter_queue, service
 from tests.servers import OwnBroker, OwnRedis
 from tests.waiting import eventually
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from shared.topology import Pool
+from shared.spec import Pool
 from tests.waiting import eventually
 from tests.watching.house import QUEUE, House
 

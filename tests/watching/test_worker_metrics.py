@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.topology import Pool
+from shared.spec import Pool
 from tests.waiting import eventually
 from tests.watching.house import QUEUE, House
 
