@@ -79,6 +79,8 @@ class ServiceSpec:
         secrets: settings that are secret: the user gives a file, in the variable `<NAME>_FILE`.
         schedules: what beat publishes for it.
         local: what the local cluster gives a setting that the user leaves out.
+        system_packages: Debian's packages that its image has besides.
+        gpus: of a node's graphics processors, how many each of its pods has for itself; Kubernetes alone gives them.
         scans_keys: whether it looks for its own keys in Redis by their names (SCAN), and so may see others' names too.
     """
 
@@ -99,6 +101,8 @@ class ServiceSpec:
     secrets: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     local: Mapping[str, str] = field(default_factory=dict)
+    system_packages: tuple[str, ...] = ()
+    gpus: int = 0
     scans_keys: bool = False
 
     @property

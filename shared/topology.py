@@ -3,6 +3,7 @@
 Everything else that needs such a fact asks here, or is rendered from here by `celery -A shared.app topology render`.
 """
 
+import keyword
 import re
 from typing import Any
 
@@ -37,6 +38,8 @@ QUEUE_MEMBERS = 3
 #: Hosts of Redis there: the first alone, or with its replica.
 REDIS_NODES = ("redis", "redis-replica")
 
+#: Characters of a service's name. Kubernetes takes 63, of which a pod's name adds some.
+LONGEST_NAME = 40
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
     "admin all amq beat celery celeryev cli dead default exporter flower gateway github guest health monitor operator "
@@ -105,6 +108,10 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
     for spec in services:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", spec.name):
             raise TopologyError(f"service {spec.name!r}: a name is lower-case letters, digits and _, a letter first")
+        if keyword.iskeyword(spec.name) or len(spec.name) > LONGEST_NAME:
+            raise TopologyError(
+                f"service {spec.name!r}: a name has at most {LONGEST_NAME} characters and is no word of Python's own"
+            )
         if spec.name in RESERVED_NAMES or spec.name.startswith("celery_"):
             raise TopologyError(f"service {spec.name!r}: the name is taken by the system itself, choose another")
         if names.count(spec.name) > 1:
@@ -140,6 +147,17 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
                     f"service {spec.name!r} schedules {schedule.then!r} after {schedule.task!r}, a task of a service "
                     "that it does not call: add it to `calls`"
                 )
+        if spec.gpus < 0:
+            raise TopologyError(f"service {spec.name!r}: gpus={spec.gpus} must be a number, from 0")
+        for package in spec.system_packages:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", package):
+                raise TopologyError(
+                    f"service {spec.name!r}: {package!r} in `system_packages` is no name of a Debian package"
+                )
+        for outside in spec.egress:
+            host, _, port = outside.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+                raise TopologyError(f"service {spec.name!r}: {outside!r} in `egress` must be host:port, or *:port")
         for name in spec.local:
             if name not in spec.settings:
                 raise TopologyError(f"service {spec.name!r} has {name} in `local`, but not in `settings`: add it there")

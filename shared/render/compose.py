@@ -1,10 +1,12 @@
 """The compose file of the workers."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
+from shared.render import definitions, redis_users
 from shared.render.worker import worker_arguments
 from shared.spec import ServiceSpec
 from shared.topology import SERVICES
@@ -20,10 +22,20 @@ def render(services: Iterable[ServiceSpec] = SERVICES) -> str:
     return yaml.safe_dump(document, sort_keys=False, width=120)
 
 
+def stamp(services: Iterable[ServiceSpec] = SERVICES) -> str:
+    """A variable for the servers that changes with their users, rights and queues.
+
+    They read these when they start; and compose starts a container anew when what it is made of has changed.
+    """
+    services = tuple(services)
+    told = definitions.render(services) + repr(redis_users.users(services))
+    return f"TOPOLOGY={hashlib.sha256(told.encode()).hexdigest()[:16]}\n"
+
+
 def _worker(spec: ServiceSpec) -> dict[str, Any]:
     return {
         "extends": {"file": "defaults.yaml", "service": "worker"},
-        "build": {"context": "..", "dockerfile": "services/Dockerfile", "args": {"SERVICE": spec.name}},
+        "build": {"context": "..", "dockerfile": "services/Dockerfile", "args": _build(spec)},
         "image": f"taskhouse/{spec.name}:${{TAG:-latest}}",
         "command": [_chosen(spec, argument) for argument in worker_arguments(spec)],
         "environment": {
@@ -44,6 +56,11 @@ def _worker(spec: ServiceSpec) -> dict[str, Any]:
         "scale": spec.replicas,
         **({"networks": ["core", "outside"]} if spec.egress else {}),
     }
+
+
+def _build(spec: ServiceSpec) -> dict[str, str]:
+    packages = {"SYSTEM_PACKAGES": " ".join(spec.system_packages)} if spec.system_packages else {}
+    return {"SERVICE": spec.name, **packages}
 
 
 def _chosen(spec: ServiceSpec, argument: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from shared.render import (
@@ -13,11 +14,14 @@ from shared.render import (
     kubernetes,
     kubernetes_options,
     redis_broker,
+    requirements,
     tls,
 )
 from shared.render.kubernetes import kubernetes_name
 from shared.topology import SERVICES
 
+#: Tags of images: as `docker compose build` gives it, and of the release that this tree becomes.
+LATEST, RELEASE = "latest", version("taskhouse")
 #: The first line of a file whose form has comments. JSON has none: there the folder's README says it.
 HEADER = "# Generated from shared/topology.py by `celery -A shared.app topology render`; changes here are lost.\n"
 
@@ -49,6 +53,9 @@ def _kubernetes() -> Iterator[RenderedFile]:
         yield RenderedFile(folder / "kustomization.yaml", partial(kubernetes.service_kustomization, spec))
         yield RenderedFile(folder / f"{name}.yaml", partial(kubernetes.service, spec))
     yield RenderedFile(root / "secrets" / "kustomization.yaml", kubernetes.secrets_kustomization)
+    for overlay, tag in (("local", LATEST), ("production", RELEASE)):
+        folder = root / "overlays" / overlay / "images"
+        yield RenderedFile(folder / "kustomization.yaml", partial(kubernetes.images, tag))
     components = root / "components"
     yield RenderedFile(components / "autoscaling" / "scaled-objects.yaml", kubernetes_options.scaled_objects)
     yield RenderedFile(components / "disruption-budgets" / "workers.yaml", kubernetes_options.disruption_budgets)
@@ -58,12 +65,14 @@ def _kubernetes() -> Iterator[RenderedFile]:
 
 FILES = (
     RenderedFile(Path("compose/workers.yaml"), compose.render),
+    RenderedFile(Path("compose/topology.env"), compose.stamp),
     RenderedFile(Path("compose/redis-broker.yaml"), redis_broker.render),
     RenderedFile(Path("compose/cluster.yaml"), cluster.render),
     RenderedFile(Path("compose/tls.yaml"), tls.render),
     RenderedFile(Path("compose/rabbitmq/cluster.conf"), cluster.configuration),
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
     RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),
+    RenderedFile(Path("requirements/services.in"), requirements.services),
     *_kubernetes(),
 )
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from shared.render.permissions import EXPORTER, FLOWER, MONITOR
+from shared.render.permissions import BEAT, EXPORTER, FLOWER, MONITOR
 from shared.render.worker import worker_arguments
 from shared.setup import OWNERS
 from shared.spec import ServiceSpec
-from shared.topology import SERVICES
+from shared.topology import PUBLISHERS, SERVICES
 
 Json = dict[str, Any]
 
@@ -21,10 +21,14 @@ SYSTEM = "taskhouse"
 CONTAINER = "main"
 #: Where `shared.setup` keeps the passwords. A name that says what to run when it is missing: kubectl shows it.
 GENERATED = "generated-by-make-k8s-secrets"
+#: Plays GitHub where there is none.
+STAND_IN = "github-stand-in"
 #: Where the secrets of the user appear, one file each.
 USER_SECRETS = "/run/user-secrets"
 #: A Deployment with this label reads, or writes, reports: what provides them finds it by that.
 REPORTS_LABEL = f"{SYSTEM}/reports"
+#: The resource that NVIDIA's device plugin offers.
+GPU = "nvidia.com/gpu"
 #: Read by the owner and the pod's own group (fsGroup).
 SECRET_MODE = 0o440
 
@@ -71,6 +75,12 @@ def service_kustomization(spec: ServiceSpec) -> str:
 def services_kustomization(services: Iterable[ServiceSpec] = SERVICES) -> str:
     """Every service."""
     return dump(kustomization(resources=[kubernetes_name(spec.name) for spec in services]))
+
+
+def images(tag: str, services: Iterable[ServiceSpec] = SERVICES) -> str:
+    """The tag of every image of ours, as a component of an overlay."""
+    names = (*(spec.name for spec in services), *(spec.name for spec in PUBLISHERS), BEAT, FLOWER, "cli", STAND_IN)
+    return dump(kustomization("Component", images=[{"name": f"{SYSTEM}/{name}", "newTag": tag} for name in names]))
 
 
 def settings(services: Iterable[ServiceSpec] = SERVICES) -> str:
@@ -170,7 +180,7 @@ def _container(spec: ServiceSpec) -> Json:
         ],
         "resources": {
             "requests": {"cpu": f"{spec.requests.cpu}m", "memory": _mebibytes(spec.requests.memory)},
-            "limits": {"memory": _mebibytes(spec.memory)},
+            "limits": {"memory": _mebibytes(spec.memory)} | ({GPU: str(spec.gpus)} if spec.gpus else {}),
         },
         "volumeMounts": [
             {"name": "credentials", "mountPath": "/run/secrets", "readOnly": True},
