@@ -80,6 +80,15 @@ k8s-logs: ## follow the logs, of all or of SERVICE=mailer
 k8s-passwords: ## show the passwords that a person needs, for what `kubectl port-forward` shows
 	@$(PYTHON) -m shared.setup $(K8S_SECRETS) --show
 
+##@ Services of your own
+.PHONY: new-service remove-service
+# make hands on what stands behind it, as variables of the environment: no quote in them is the shell's.
+new-service: $(VENV)/ready ## NAME=thumbnailer: write a service, and all that follows from it; docs/adding-a-service.md has the options
+	@$(VENV)/bin/python -m scaffold new
+
+remove-service: $(VENV)/ready ## NAME=thumbnailer: take it away again
+	@$(VENV)/bin/python -m scaffold remove
+
 ##@ Work on it
 .PHONY: test lint chaos topology k8s-resources lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
