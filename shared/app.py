@@ -247,7 +247,7 @@ def __getattr__(name: str) -> App:
     if name == "app":
         app = globals()["app"] = create_app()
         if "celery.bin.celery" in sys.modules:
-            from shared.cli.report import install
+            from shared.cli.install import install
 
             install()
         return app

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import click
@@ -16,6 +17,7 @@ from rich.table import Table
 from shared.cli import ExitCode
 from shared.results.progress import PROGRESS
 from shared.signatures.reporter import ReportResult
+from shared.topology import service
 
 #: Seconds between two looks at the task's state.
 INTERVAL = 0.1
@@ -33,7 +35,7 @@ def run(
     """Publish `signature` and give its result; on any failure end the process with a message and an exit code.
 
     Args:
-        stages: what each stage of the task's progress counts, in their order.
+        stages: what each stage of the task's progress counts, in their order; others are shown by their name.
         timeout: seconds.
         totals: from the result, how much there was of stages that went by too fast to be seen.
     """
@@ -58,6 +60,19 @@ def run(
     if meta["status"] != states.SUCCESS:
         _fail(ExitCode.FAILED, f"the task {result.id} failed: {meta['result']}")
     return meta["result"]
+
+
+@contextmanager
+def worker(app: Any, name: str) -> Iterator[None]:
+    """In embedded mode, the worker of the service `name`, for as long as the block lasts; else it runs elsewhere."""
+    from shared.embedded import worker
+
+    context = worker.running(service(name), app.settings) if app.settings.embedded else nullcontext()
+    try:
+        with context:
+            yield
+    except worker.WorkerDied as error:
+        _fail(ExitCode.UNREACHABLE, str(error))
 
 
 def describe(report: ReportResult, paths: list[str], *, to_stderr: bool) -> None:
@@ -96,10 +111,10 @@ def _wait(app: Any, task_id: str, told: Any, timeout: float) -> dict[str, Any]:
         time.sleep(INTERVAL)
 
 
-def _advance(bars: Progress, shown: Mapping[str, Any], told: Mapping[str, Any]) -> None:
-    bar = shown.get(told["stage"])
-    if bar is None:
-        return
+def _advance(bars: Progress, shown: dict[str, Any], told: Mapping[str, Any]) -> None:
+    if told["stage"] not in shown:
+        shown[told["stage"]] = bars.add_task(told["stage"], total=None)
+    bar = shown[told["stage"]]
     for earlier, other in shown.items():
         if earlier == told["stage"]:
             break

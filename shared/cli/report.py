@@ -2,18 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shared.cli import ExitCode
 from shared.errors import InvalidArguments
 from shared.signatures import reporter as contract
 from shared.signatures.reporter import ReportResult
-from shared.topology import service
 
 #: What each stage counts, for people.
 STAGES = {"fetch": "pages fetched", "write": "rows written"}
@@ -47,7 +43,7 @@ def report(context: click.Context, /, output: str | None, form: str, timeout: fl
         signature = contract.produce_report(**question)
     except InvalidArguments as error:
         raise click.UsageError(str(error)) from None
-    with _worker(app):
+    with follow.worker(app, "reporter"):
         result = ReportResult.model_validate(follow.run(app, signature, STAGES, timeout, _written))
         paths = _bring(result, app.settings.reports_location, output)
         if form == "json":
@@ -58,20 +54,6 @@ def report(context: click.Context, /, output: str | None, form: str, timeout: fl
 
 def _written(result: dict[str, Any]) -> dict[str, int]:
     return {} if result["reused"] else {"write": len(result["files"]) or result["rows"]}
-
-
-@contextmanager
-def _worker(app: Any) -> Iterator[None]:
-    """In embedded mode, the worker that does the work; else nothing: it runs elsewhere."""
-    from shared.embedded import worker
-
-    context = worker.running(service("reporter"), app.settings) if app.settings.embedded else nullcontext()
-    try:
-        with context:
-            yield
-    except worker.WorkerDied as error:
-        click.echo(f"{error}", err=True)
-        sys.exit(ExitCode.UNREACHABLE)
 
 
 def _bring(result: ReportResult, location: str, output: str | None) -> list[str]:
@@ -104,14 +86,3 @@ def bugreport(context: click.Context) -> None:
     app = context.obj.app
     app.loader.import_default_modules()
     click.echo(app.bugreport())
-
-
-def install() -> None:
-    """Put `report` in the place of Celery's own, which remains as `bugreport`.
-
-    Celery adds its own commands after the plug-ins, and resolves a command's name before it loads the app: so its
-    command object is changed in place, when `celery -A shared.app` loads the app.
-    """
-    builtin = getattr(sys.modules.get("celery.bin.celery"), "report", None)
-    if isinstance(builtin, click.Command):
-        builtin.callback, builtin.params, builtin.help = report.callback, list(report.params), report.help
