@@ -85,6 +85,8 @@ k8s-passwords: ## show the passwords that a person needs, for what `kubectl port
 # make hands on what stands behind it, as variables of the environment: no quote in them is the shell's.
 new-service: $(VENV)/ready ## NAME=thumbnailer: write a service, and all that follows from it; docs/adding-a-service.md has the options
 	@$(VENV)/bin/python -m scaffold new
+	@# Who makes its password, and who calls it, must know it. Where there is no Docker, `up` builds it later.
+	@! docker info >/dev/null 2>&1 || $(COMPOSE) --profile tools build --quiet cli
 
 remove-service: $(VENV)/ready ## NAME=thumbnailer: take it away again
 	@$(VENV)/bin/python -m scaffold remove

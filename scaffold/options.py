@@ -12,6 +12,9 @@ from shared.topology import SERVICES, validate
 #: What people say, and what a firewall must know.
 DESTINATIONS = {"http": ("*:80",), "https": ("*:443",), "s3": ("*:443",), "smtp": ("*:25", "*:465", "*:587")}
 
+#: Characters of what people are told of a service.
+LONGEST_SUMMARY = 90
+
 
 @dataclass(frozen=True)
 class Options:
@@ -58,6 +61,8 @@ class Options:
             system_packages=_words(system_packages),
             gpus=gpus,
         )
+        if len(spec.summary) > LONGEST_SUMMARY:
+            raise TopologyError(f"SUMMARY: must be one line of at most {LONGEST_SUMMARY} characters")
         validate((*SERVICES, spec))
         _free(name)
         return cls(spec, _words(packages))

@@ -1,7 +1,6 @@
 """The repository's files: a service's own are written from templates, all others follow by their commands."""
 
 import ast
-import json
 import os
 import shutil
 import subprocess
@@ -52,6 +51,7 @@ def add(options: Options) -> list[Path]:
         for path, template in own.items():
             (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / path).write_text(_text(template, options))
+        _run(sys.executable, "-m", "ruff", "format", "--quiet", *(str(path) for path in own if path.suffix == ".py"))
         _follow()
         if options.packages:
             _run(str(ROOT / "requirements/lock"), ONLY=name)
@@ -97,15 +97,8 @@ def _text(template: str, options: Options) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["python"] = _python
+    templates.filters["python"] = repr
     return templates.get_template(template).render(spec=options.spec, name=options.spec.name, packages=options.packages)
-
-
-def _python(value: object) -> str:
-    """As source: a text in double quotes, as the formatter would have it."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_python, value))}{',' if len(value) == 1 else ''})"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _packages(name: str) -> tuple[str, ...]:
@@ -145,12 +138,20 @@ def _only_here(paths: list[Path], options: Options) -> list[str]:
     made = {Path(place.format(name=name)): template for template, place in OWN.items()}
     told = _run("git", "status", "--porcelain", "--untracked-files=all", "-z", "--", *map(str, paths)).split("\0")
     changed = {Path(entry[3:]) for entry in told if entry}
-    untouched = {path for path, template in made.items() if _text(template, options) == _read(path)}
+    untouched = {path for path, template in made.items() if _code(_text(template, options)) == _code(_read(path))}
     return sorted(map(str, changed - untouched - {Path(f"requirements/{name}.txt")}))
 
 
-def _read(path: Path) -> str | None:
-    return (ROOT / path).read_text() if (ROOT / path).exists() else None
+def _read(path: Path) -> str:
+    return (ROOT / path).read_text() if (ROOT / path).exists() else ""
+
+
+def _code(text: str) -> str:
+    """What it says, however it is laid out; where it is no Python, as it is."""
+    try:
+        return ast.dump(ast.parse(text))
+    except SyntaxError:
+        return text
 
 
 def _follow() -> None:

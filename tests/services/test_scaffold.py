@@ -41,7 +41,7 @@ def copy(shared_copy: Copy) -> Iterator[Copy]:
 
 
 def make(copy: Copy, target: str, **variables: str) -> str:
-    return copy.run("make", "-s", target, *(f"{name}={value}" for name, value in variables.items()))
+    return copy.run("make", "-s", "COMPOSE=:", target, *(f"{name}={value}" for name, value in variables.items()))
 
 
 def test_a_service_is_written_works_and_is_gone_again(copy: Copy) -> None:
@@ -140,7 +140,7 @@ def test_a_bad_option_is_refused_with_its_reason(option: str, value: str, reason
 )
 def test_what_is_refused_leaves_nothing(copy: Copy, variables: dict[str, str]) -> None:
     given = [f"{name}={value}" for name, value in variables.items()]
-    done = copy.attempt("make", "-s", "new-service", *given)
+    done = copy.attempt("make", "-s", "COMPOSE=:", "new-service", *given)
     assert done.returncode != 0 and done.stderr
     assert copy.changes() == ""
 
@@ -155,10 +155,10 @@ def test_nothing_that_is_needed_or_unsaved_is_removed(copy: Copy) -> None:
     before = copy.changes()
 
     # When it is to be removed, then it stays
-    refused = copy.attempt("make", "-s", "remove-service", "NAME=thumbnailer")
+    refused = copy.attempt("make", "-s", "COMPOSE=:", "remove-service", "NAME=thumbnailer")
     assert "is needed by service 'gallery'" in refused.stderr
     make(copy, "remove-service", NAME="gallery")
-    refused = copy.attempt("make", "-s", "remove-service", "NAME=thumbnailer")
+    refused = copy.attempt("make", "-s", "COMPOSE=:", "remove-service", "NAME=thumbnailer")
     assert f"git does not have {helper} as it stands" in refused.stderr
     assert tasks.exists() and copy.changes() != before
     # Until it is asked for by force
@@ -167,7 +167,7 @@ def test_nothing_that_is_needed_or_unsaved_is_removed(copy: Copy) -> None:
 
 
 def test_there_is_none_to_remove(copy: Copy) -> None:
-    refused = copy.attempt("make", "-s", "remove-service", "NAME=nobody")
+    refused = copy.attempt("make", "-s", "COMPOSE=:", "remove-service", "NAME=nobody")
     assert refused.returncode != 0 and "there is no service 'nobody'" in refused.stderr
 
 
