@@ -92,7 +92,7 @@ remove-service: $(VENV)/ready ## NAME=thumbnailer: take it away again
 	@$(VENV)/bin/python -m scaffold remove
 
 ##@ Work on it
-.PHONY: test lint chaos topology k8s-resources lock screenshots
+.PHONY: test lint chaos topology contract k8s-resources lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
 	@$(VENV)/bin/pytest $(PYTEST)
 
@@ -112,6 +112,10 @@ screenshots: $(VENV)/ready ## take the page's pictures for the README, with Chro
 
 topology: $(VENV)/ready ## write the files that follow from shared/topology.py
 	@$(VENV)/bin/celery -A shared.app topology render
+
+contract: $(VENV)/ready ## does this tree break who works by the contract of the last release (the last tag v*)?
+	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null) || { echo "there is no release so far"; exit 0; }; \
+	  echo "since $$tag:"; git show "$$tag:shared/signatures/contract.json" | $(VENV)/bin/celery -A shared.app contract diff -
 
 k8s-resources: $(VENV)/ready ## measure what each pod needs, in Docker: what `requests` and limits are taken from
 	@$(VENV)/bin/python -m tests.k8s.measure

@@ -6,6 +6,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from shared import contract
 from shared.render import (
     broker,
     cluster,
@@ -73,6 +74,7 @@ FILES = (
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
     RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),
     RenderedFile(Path("requirements/services.in"), requirements.services),
+    RenderedFile(Path("shared/signatures/contract.json"), contract.render),
     *_kubernetes(),
 )
 
