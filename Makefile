@@ -81,7 +81,7 @@ k8s-passwords: ## show the passwords that a person needs, for what `kubectl port
 	@$(PYTHON) -m shared.setup $(K8S_SECRETS) --show
 
 ##@ Services of your own
-.PHONY: new-service remove-service
+.PHONY: new-service remove-service dev hooks
 # make hands on what stands behind it, as variables of the environment: no quote in them is the shell's.
 new-service: $(VENV)/ready ## NAME=thumbnailer: write a service, and all that follows from it; docs/adding-a-service.md has the options
 	@$(VENV)/bin/python -m scaffold new
@@ -90,6 +90,12 @@ new-service: $(VENV)/ready ## NAME=thumbnailer: write a service, and all that fo
 
 remove-service: $(VENV)/ready ## NAME=thumbnailer: take it away again
 	@$(VENV)/bin/python -m scaffold remove
+
+dev: $(VENV)/ready ## SERVICE=reporter: its worker on this machine, anew at each change; DEBUG=5678 lets a debugger attach
+	@$(VENV)/bin/python -m scaffold dev
+
+hooks: $(VENV)/ready ## have git run the quick checks before each commit
+	@$(VENV)/bin/pre-commit install
 
 ##@ Work on it
 .PHONY: test lint chaos topology contract k8s-resources lock screenshots

@@ -71,5 +71,18 @@ def remove(name: str, force: bool) -> None:
     )
 
 
+@main.command()
+@click.argument("service", envvar="SERVICE")
+@click.option("--debug", envvar="DEBUG", type=click.IntRange(1024, 65535), help="a port for a debugger [DEBUG]")
+def dev(service: str, debug: int | None) -> None:
+    """Run the worker of SERVICE on this machine, and start it anew at each change of its code; Ctrl-C ends it."""
+    from scaffold.dev import run
+
+    try:
+        run(service, debug)
+    except Error as error:
+        raise click.ClickException(str(error)) from None
+
+
 if __name__ == "__main__":
     main(prog_name="python -m scaffold")

@@ -64,12 +64,13 @@ def run(
 
 @contextmanager
 def worker(app: Any, name: str) -> Iterator[None]:
-    """In embedded mode, the worker of the service `name`, for as long as the block lasts; else it runs elsewhere."""
+    """In embedded mode, the worker of the service `name`, for as long as the block lasts, unless one runs elsewhere."""
     from shared.embedded import worker
 
-    context = worker.running(service(name), app.settings) if app.settings.embedded else nullcontext()
+    spec, settings = service(name), app.settings
+    elsewhere = not settings.embedded or worker.consuming(spec, settings)
     try:
-        with context:
+        with nullcontext() if elsewhere else worker.running(spec, settings):
             yield
     except worker.WorkerDied as error:
         _fail(ExitCode.UNREACHABLE, str(error))

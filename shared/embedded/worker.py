@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shared.config import Settings
 from shared.errors import Error
+from shared.health import READY_WITHIN
 from shared.render.worker import embedded_arguments
 from shared.spec import Pool, ServiceSpec
 
@@ -33,10 +34,8 @@ def running(
     """
     root = settings.local_dir.absolute()
     log = root / "log" / f"{spec.name}.log"
-    health = root / "health" / f"{spec.name}-{os.getpid()}"
-    for folder in (log.parent, health.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    health.unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    health = health_file(spec, settings, str(os.getpid()))
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery", *embedded_arguments(spec, pool)],
@@ -52,6 +51,20 @@ def running(
             yield log
         finally:
             _stop(process)
+
+
+def health_file(spec: ServiceSpec, settings: Settings, whose: str) -> Path:
+    """Where a worker of this folder says that it takes work; `whose` tells those of one service apart."""
+    path = settings.local_dir.absolute() / "health" / f"{spec.name}-{whose}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def consuming(spec: ServiceSpec, settings: Settings) -> bool:
+    """Whether a worker of this service works in this folder already: `make dev`, say."""
+    said = (settings.local_dir.absolute() / "health").glob(f"{spec.name}-*")
+    return any(time.time() - path.stat().st_mtime < READY_WITHIN for path in said)
 
 
 def _wait_until_it_consumes(process: subprocess.Popen[bytes], health: Path, log: Path) -> None:
