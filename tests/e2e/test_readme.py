@@ -13,9 +13,11 @@ BLOCKS = [line for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S
 IN_TABLES = re.findall(r"^\| `((?:make|docker compose) [^`]+)` \|", README, re.M)
 #: The first is this very run, and the second ends every run.
 ELSEWHERE = {"make test", "docker compose down"}
+#: In a clean copy: tests/services/test_adding_a_service.py does what its page says, these lines among it.
+IN_A_COPY = {line for line in BLOCKS if "thumbnailer" in line}
 #: These never end by themselves; other tests run them for a while.
 ENDLESS = {"make logs SERVICE=reporter", "docker compose run --rm cli logs calculator.add -f"}
-COMMANDS = [command for command in [*BLOCKS, *IN_TABLES] if command not in ELSEWHERE | ENDLESS]
+COMMANDS = [command for command in [*BLOCKS, *IN_TABLES] if command not in ELSEWHERE | ENDLESS | IN_A_COPY]
 
 
 def run(command: str) -> "subprocess.CompletedProcess[str]":
@@ -37,6 +39,8 @@ def run(command: str) -> "subprocess.CompletedProcess[str]":
 def test_the_readme_has_commands() -> None:
     assert {*BLOCKS, *IN_TABLES} > ELSEWHERE | ENDLESS
     assert len(COMMANDS) >= 8
+    page = (ROOT / "docs/adding-a-service.md").read_text().splitlines()
+    assert IN_A_COPY and set(page) >= IN_A_COPY
 
 
 @pytest.mark.containers

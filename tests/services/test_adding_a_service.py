@@ -76,8 +76,8 @@ def test_what_the_page_shows_is_written_as_the_project_writes(tmp_path: Path) ->
     for kind, path, text in BLOCK.findall(PAGE.read_text()):
         if kind == "python":
             (copy.root / path).write_text(text)
-    copy.run("ruff", "check", "--no-cache", ".")
-    copy.run("ruff", "format", "--no-cache", "--check", ".")
+    copy.run(".venv/bin/ruff", "check", "--no-cache", ".")
+    copy.run(".venv/bin/ruff", "format", "--no-cache", "--check", ".")
 
 
 def png(width: int, height: int) -> bytes:

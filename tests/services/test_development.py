@@ -88,7 +88,7 @@ def test_the_hooks_hold_a_bad_commit_back(copy: Copy) -> None:
     copy.run("git", "add", "-A")
 
     # When they run
-    done = copy.attempt("pre-commit", "run", environ={"PRE_COMMIT_HOME": str(copy.root / ".cache")})
+    done = copy.attempt(".venv/bin/pre-commit", "run", environ={"PRE_COMMIT_HOME": str(copy.root / ".cache")})
 
     # Then both are told, and the first is mended
     assert done.returncode != 0
