@@ -56,7 +56,7 @@ class Request(RequestWithCause):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """As the other."""
-        error = _raised(exc_info)
+        error = raised(exc_info)
         outcome = next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), "failed")
         if outcome:
             self._count(outcome)
@@ -65,7 +65,7 @@ class Request(RequestWithCause):
     def on_retry(self, exc_info: Any) -> Any:
         """As the other."""
         if not self._counted:
-            error = _raised(exc_info).exc
+            error = raised(exc_info).exc
             name = "Retry" if error is None else getattr(error, "exc_cls_name", None) or type(error).__name__
             declared.RETRIES.inc(self.name, name)
         self._count("retried")
@@ -109,7 +109,8 @@ def _timed(on_success: Callable[..., Any]) -> Callable[..., Any]:
     return timed
 
 
-def _raised(exc_info: Any) -> Any:
+def raised(exc_info: Any) -> Any:
+    """The exception that a pool tells of."""
     # Wrapped, unless it comes from another process.
     error = exc_info.exception
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
