@@ -14,7 +14,11 @@ IN_TABLES = re.findall(r"^\| `((?:make|docker compose) [^`]+)` \|", README, re.M
 #: The first is this very run, and the second ends every run.
 ELSEWHERE = {"make test", "docker compose down"}
 #: These never end by themselves; other tests run them for a while.
-ENDLESS = {"make logs SERVICE=reporter", "docker compose run --rm cli logs calculator.add -f"}
+ENDLESS = {
+    "make logs SERVICE=reporter",
+    "docker compose run --rm cli logs calculator.add -f",
+    "docker compose run --rm cli top",
+}
 COMMANDS = [command for command in [*BLOCKS, *IN_TABLES] if command not in ELSEWHERE | ENDLESS]
 
 
