@@ -13,7 +13,7 @@ from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher as CeleryEventDispatcher
 from kombu.exceptions import LimitExceeded
 
-from shared import celery_config, compression, delays, redis_broker, scope, serializers, task_logs
+from shared import celery_config, compression, delays, redis_broker, scope, serializers, task_logs, telemetry
 from shared.config import Settings
 from shared.dead_letters.cause import DUE, FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.errors import Error
@@ -59,6 +59,7 @@ class App(Celery):
     Attributes:
         settings: what the process was told from outside.
         spec: the service whose worker this is; None for a publisher.
+        spans: what tells OpenTelemetry of publishes and runs; None where `OTEL_EXPORTER_OTLP_ENDPOINT` is not set.
     """
 
     amqp_cls = "shared.tls:AMQP"
@@ -66,6 +67,7 @@ class App(Celery):
     control_cls = "shared.control:Control"
     settings: Settings
     spec: ServiceSpec | None
+    spans: Any = None
 
     @cached_property
     def Worker(self) -> Any:
@@ -82,6 +84,12 @@ class App(Celery):
         Raises:
             PublishError: its subclasses say whether the broker has the message.
         """
+        if self.spans is None:
+            return self._publish(name, args, kwargs, options)
+        with self.spans.publishing(name, options):
+            return self._publish(name, args, kwargs, options)
+
+    def _publish(self, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
         options.update(delays.whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
         given = {key: value for key, value in (options.get("headers") or {}).items() if key not in OF_ONE_DELIVERY}
         now = self.now()
@@ -162,12 +170,15 @@ class App(Celery):
         return not declared.keeps_result if declared else self.conf.task_ignore_result
 
 
-def create_app(name: str | None = None, *, settings: Settings | None = None, current: bool = True) -> App:
+def create_app(
+    name: str | None = None, *, settings: Settings | None = None, current: bool = True, publisher: str = "publisher"
+) -> App:
     """The app of the service called `name`, or of a publisher.
 
     Args:
         current: whether it becomes Celery's current app. A guest in another program, which may have a Celery of its
             own, leaves that program's app and environment alone.
+        publisher: under which name the spans of an app without a service are shown.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -178,6 +189,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         validate()
         spec = service(name) if name else None
         servers = celery_config.embedded(settings) if settings.embedded else celery_config.cluster(settings)
+        spans = telemetry.connect(settings, name or publisher)
     except Error as error:
         if "celery.bin.celery" not in sys.modules:
             raise
@@ -197,6 +209,7 @@ def create_app(name: str | None = None, *, settings: Settings | None = None, cur
         task_logs.connect(settings)
     app.settings = settings
     app.spec = spec
+    app.spans = spans
     # Celery's own tasks become dead letters with a cause too.
     app.Task.Request = "shared.worker_request:Request"
     app.conf.update(celery_config.common(settings, spec))

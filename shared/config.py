@@ -112,6 +112,8 @@ class Settings(BaseModel):
         task_log_backups: how many old ones of each are kept.
         publish_timeout: seconds in which a publisher has the broker's confirmation, or an error.
         max_message_size: bytes of a message's body that the broker takes; what is larger is refused before it is sent.
+        otel_exporter_otlp_endpoint: a collector of OpenTelemetry that takes OTLP over HTTP, `http://host:4318`; None
+            makes no spans (docs/tracing.md).
         outbox_url: the database whose outbox a relay publishes: `sqlite:///path`, `postgresql://user@host/name`.
         outbox_password: of the user that `outbox_url` names, where the URL does not hold it.
         callback_hosts: hosts that outcomes may be POSTed to, split by commas; `*.example.org` for all below one.
@@ -156,6 +158,7 @@ class Settings(BaseModel):
     task_log_backups: Annotated[int, Field(ge=0)] = 5
     publish_timeout: Seconds = 10.0
     max_message_size: Annotated[int, Field(ge=1)] = MAX_MESSAGE_SIZE
+    otel_exporter_otlp_endpoint: Annotated[str, _url("http", "https")] | None = Field(default=None, repr=False)
     outbox_url: str | None = Field(default=None, repr=False)
     outbox_password: SecretStr | None = None
     callback_hosts: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()

@@ -3,21 +3,17 @@
 It sees everything and may change nothing: its broker user has the tag `monitoring` and no permission.
 """
 
-import base64
-import json
 import signal
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.parse import quote
 
 from pydantic import Field
 
+from shared.broker_api import Api
 from shared.config import Seconds, Settings, with_password
 from shared.errors import ConfigError
 from shared.health import Health
@@ -35,8 +31,6 @@ from shared.topology import (
     delay_level,
 )
 
-#: Seconds for each answer of the API.
-TIMEOUT = 5.0
 _COLUMNS = "name,messages,messages_ready,messages_unacknowledged,consumers,message_stats.publish"
 
 
@@ -55,28 +49,6 @@ class ExporterSettings(Settings):
 
     def _urls(self) -> tuple[str, ...]:
         return (*super()._urls(), self.broker_api_url)
-
-
-class Api:
-    """RabbitMQ's management API.
-
-    Args:
-        url: with user and password.
-        ca_file: who signed its certificate; None for whom the machine trusts.
-    """
-
-    def __init__(self, url: str, ca_file: Path | None = None) -> None:
-        parts = urlsplit(url)
-        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-        self._headers = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-        self._context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
-        self._url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/api"
-
-    def get(self, path: str) -> Any:
-        """What is there. Raises OSError where nobody answers, or refuses, and ValueError where it is no JSON."""
-        asked = Request(self._url + path, headers=self._headers)
-        with urlopen(asked, timeout=TIMEOUT, context=self._context) as answer:
-            return json.load(answer)
 
 
 class Looker:

@@ -38,7 +38,8 @@ from celery.worker.strategy import default
 
 from shared import messages, scope
 from shared.metrics import declared
-from shared.metrics.requests import succeeded, waited
+from shared.metrics.requests import succeeded
+from shared.waits import waited
 
 logger = get_logger(__name__)
 #: Where Celery's default strategy says of each task that it has come, and how it ended.

@@ -8,6 +8,8 @@ import json
 import logging
 import re
 import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,8 @@ from typing import Any, NamedTuple
 from celery import _state, signals
 
 from shared.config import Settings
-from shared.log_file import LogFile
+from shared.log_file import LogFile, backup
+from shared.waits import waited
 
 #: Where a task's life is told: received, started, retried, succeeded, failed, revoked.
 life = logging.getLogger("tasks.life")
@@ -44,6 +47,15 @@ class Run(NamedTuple):
 def file_name(task: str) -> str:
     """The log file of the task called so, in TASK_LOG_DIR."""
     return f"{_NOT_IN_A_NAME.sub('_', task)}.log"
+
+
+def log_files(folder: Path, task: str | None = None) -> Iterator[Path]:
+    """The log files of `task`, or of all, the oldest of each first."""
+    for path in [folder / file_name(task)] if task else sorted(folder.glob("*.log")):
+        numbers = {int(old.suffix[1:]) for old in folder.glob(f"{path.name}.*") if old.suffix[1:].isdigit()}
+        yield from (backup(path, number) for number in sorted(numbers, reverse=True))
+        if path.exists():
+            yield path
 
 
 def current_run() -> Run | None:
@@ -167,11 +179,15 @@ def _received(request: Any, **_: Any) -> None:
     # The worker's request knows the number of retries by its message only.
     retries = request.request_dict.get("retries") or 0
     run = Run(request.task.name, request.id, request.root_id or request.id, retries + 1)
-    life.info("received", extra={"run": run})
+    told = (request.app.spec.name, request.hostname, request.parent_id or "-", request.group or "-")
+    life.info("received queue=%s worker=%s parent=%s group=%s", *told, extra={"run": run})
 
 
 def _started(task: Any, **_: Any) -> None:
-    _tell(logging.INFO, task.name, task.request, "started")
+    request, wait = task.request, None
+    if not (request.delivery_info or {}).get("redelivered"):
+        wait = waited(request.headers or {}, request.properties or {}, time.time())
+    _tell(logging.INFO, task.name, request, "started" if wait is None else f"started after {wait:.3f} s")
 
 
 def _retried(sender: Any, request: Any, reason: Any, **_: Any) -> None:

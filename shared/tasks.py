@@ -14,6 +14,7 @@ from shared.app import App
 from shared.errors import ContractError
 from shared.signatures import Declaration
 from shared.spec import EVERYONE
+from shared.trace import facts
 
 F = TypeVar("F", bound=Callable[..., Any])
 AnyTask = Declaration[..., Any]
@@ -148,6 +149,7 @@ def implements(
         @wraps(function)
         def run(task: Task, *args: Any, **kwargs: Any) -> Any:
             scope.of(task.request)
+            facts.begin(task.request)
             arguments = declaration.check_arguments(args, task.complete(declaration, args, kwargs))
             result = function(task, **arguments) if bind else function(**arguments)
             return declaration.dump_result(result)

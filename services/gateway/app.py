@@ -9,7 +9,7 @@ from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 from starlette.middleware import Middleware
 
-from services.gateway import logs, metrics, problem
+from services.gateway import logs, metrics, problem, tracing
 from services.gateway.error_report import ErrorReport
 from services.gateway.guards import ApiKeys, SameOrigin, SecureHeaders
 from services.gateway.house import House
@@ -58,6 +58,7 @@ def build(settings: GatewaySettings) -> FastAPI:
         # The outermost first.
         middleware=[
             Middleware(metrics.CountRequests),
+            Middleware(tracing.TraceRequests),
             Middleware(SecureHeaders),
             Middleware(ErrorReport),
             Middleware(ApiKeys, keys=settings.api_keys, open_paths=(*page.OPEN_PATHS, *HEALTH_PATHS)),

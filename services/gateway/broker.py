@@ -8,6 +8,7 @@ Source: AMQP 0-9-1, class tx; RabbitMQ, "Broker Semantics" and "Memory and Disk 
 """
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Iterator
@@ -103,7 +104,9 @@ class Publisher:
 
     async def _bounded(self, attempt: Attempt, work: Any, *arguments: Any) -> None:
         # Every step below has its own bound but one: a look-up of the broker's name.
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        # Its span, and its scope, go with it into the thread.
+        within = contextvars.copy_context().run
+        done = asyncio.get_running_loop().run_in_executor(self._threads, within, work, *arguments)
         try:
             await asyncio.wait_for(done, COMMIT_BEFORE + COMMIT_TIMEOUT)
         except TimeoutError as error:

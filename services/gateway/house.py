@@ -1,5 +1,6 @@
 """Everything that the routes work with, made once a process."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ class House:
     publisher: Publisher
     catalogue: Catalogue
     readiness: Looks[Any]
+    spans: Any = None
 
     @classmethod
     def build(cls, settings: GatewaySettings) -> "House":
@@ -35,7 +37,7 @@ class House:
         app = celery_app(settings)
         results = Results(app.backend)
         catalogue = Catalogue(Storage(settings.reports_location))
-        return cls(settings, results, Watchers(results.read), Publisher(app), catalogue, Looks(FRESH))
+        return cls(settings, results, Watchers(results.read), Publisher(app), catalogue, Looks(FRESH), app.spans)
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -43,11 +45,14 @@ class House:
         self.publisher.close()
         self.results.close()
         self.catalogue.close()
+        if self.spans is not None:
+            # It takes a moment where a collector is away.
+            await asyncio.to_thread(self.spans.close)
 
 
 def celery_app(settings: GatewaySettings) -> App:
     """A publisher's app, with waits that fit into an HTTP request."""
-    app = create_app(settings=settings)
+    app = create_app(settings=settings, publisher="gateway")
     # A second message for each task: it can fail when the task itself is already on its way.
     ours: dict[str, Any] = {"task_send_sent_event": False}
     if not settings.embedded:

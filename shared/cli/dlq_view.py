@@ -25,7 +25,7 @@ def table(letters: list[DeadLetter]) -> None:
     for letter in letters:
         cells = (letter.key[:KEY], letter.queue, letter.reason, age(letter.age(now)), str(letter.attempts))
         # As text, and not as markup: a letter may come from anybody.
-        shown.add_row(*(Text(_one_line(cell)) for cell in (*cells, letter.task, letter.id, letter.exception)))
+        shown.add_row(*(Text(one_line(cell)) for cell in (*cells, letter.task, letter.id, letter.exception)))
     if letters:
         Console(width=None if sys.stdout.isatty() else WIDTH).print(shown)
     Console(stderr=True).print(f"{len(letters)} dead letters", highlight=False)
@@ -36,7 +36,7 @@ def details(letter: DeadLetter) -> None:
     fields = letter.as_dict()
     below = {name: fields.pop(name, None) for name in ("traceback", "payload", "body_base64", "headers", "properties")}
     for name, value in fields.items():
-        print(f"{name:12} {_one_line(str(value))}")
+        print(f"{name:12} {one_line(str(value))}")
     for name, value in below.items():
         if value:
             text = value if isinstance(value, str) else json.dumps(value, indent=2)
@@ -52,7 +52,8 @@ def age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f}s"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """`text`, which may come from anybody, without anything that commands a terminal."""
     return _printable(" ".join(text.split()))
 
 

@@ -2,15 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from shared.cli import ExitCode
-from shared.log_file import backup
-from shared.task_logs import file_name
+from shared.task_logs import file_name, log_files
 
 #: Seconds between two looks for new lines.
 INTERVAL = 0.2
@@ -48,7 +47,7 @@ def _lines(folder: Path, task: str, by_name: bool, follow: bool) -> Iterator[str
     tails: dict[Any, _Tail] = {}
     while True:
         fresh: list[str] = []
-        for path in _files(folder, task if by_name else None):
+        for path in log_files(folder, task if by_name else None):
             try:
                 status = path.stat()
                 # A file that turns over goes on under another name.
@@ -78,16 +77,6 @@ class _Tail:
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
         return whole.decode("utf-8", "replace").splitlines()
-
-
-def _files(folder: Path, task: str | None) -> Iterable[Path]:
-    """Log files, the oldest of each first."""
-    current = [folder / file_name(task)] if task else sorted(folder.glob("*.log"))
-    for path in current:
-        numbers = {int(old.suffix[1:]) for old in folder.glob(f"{path.name}.*") if old.suffix[1:].isdigit()}
-        yield from (backup(path, number) for number in sorted(numbers, reverse=True))
-        if path.exists():
-            yield path
 
 
 def _is_of(line: str, task_id: str) -> bool:

@@ -2,8 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -19,9 +18,9 @@ from celery.exceptions import (
 )
 from celery.worker import state
 
-from shared.dead_letters.cause import DUE
 from shared.dead_letters.request import Request as RequestWithCause
 from shared.metrics import declared
+from shared.waits import waited
 
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (Ignore, "replaced"),
@@ -57,7 +56,7 @@ class Request(RequestWithCause):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """As the other."""
-        error = _raised(exc_info)
+        error = raised(exc_info)
         outcome = next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), "failed")
         if outcome:
             self._count(outcome)
@@ -66,7 +65,7 @@ class Request(RequestWithCause):
     def on_retry(self, exc_info: Any) -> Any:
         """As the other."""
         if not self._counted:
-            error = _raised(exc_info).exc
+            error = raised(exc_info).exc
             name = "Retry" if error is None else getattr(error, "exc_cls_name", None) or type(error).__name__
             declared.RETRIES.inc(self.name, name)
         self._count("retried")
@@ -110,7 +109,8 @@ def _timed(on_success: Callable[..., Any]) -> Callable[..., Any]:
     return timed
 
 
-def _raised(exc_info: Any) -> Any:
+def raised(exc_info: Any) -> Any:
+    """The exception that a pool tells of."""
     # Wrapped, unless it comes from another process.
     error = exc_info.exception
     return error.exc if isinstance(error, ExceptionWithTraceback) else error
@@ -120,21 +120,6 @@ def _waited(request: Request) -> float | None:
     if request.delivery_info.get("redelivered"):
         return None
     return waited(request.request_dict, request._message.properties, request.time_start)
-
-
-def waited(headers: Mapping[str, Any], properties: Mapping[str, Any], started: float) -> float | None:
-    """Seconds that a message waited; None where nobody knows, or where it was delivered before."""
-    if headers.get("x-delivery-count"):
-        return None
-    try:
-        due = datetime.fromisoformat(headers[DUE]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        # Another program's message; RabbitMQ's own property counts whole seconds.
-        due = properties.get("timestamp")  # type: ignore[assignment]
-        if type(due) is not int:
-            return None
-    # The clock of the publisher's machine may be ahead of ours.
-    return max(0.0, started - due)
 
 
 def succeeded(name: str, seconds: float) -> None:

@@ -77,6 +77,8 @@ def users(services: Iterable[ServiceSpec] = SERVICES) -> tuple[User, ...]:
             ),
             read=_pattern(*map(re.escape, (REPLY_EXCHANGE, "unrouted", *own_queues, *dead_queues)), replies),
             calls=None,
+            # `top` asks the management API.
+            tags=("monitoring",),
         ),
         User(
             FLOWER,

@@ -1,6 +1,7 @@
 """Celery's Redis result store, with progress."""
 
 import json
+import time
 from typing import Any
 
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
@@ -9,7 +10,9 @@ from redis.exceptions import ConnectionError as Gone
 from redis.retry import Retry
 
 from shared.results import submitted
+from shared.results.families import FamilyStore
 from shared.results.progress import FINAL_STATES, meta
+from shared.trace import facts
 
 # One step on the server, so that a late page cannot overwrite the failure, or the answer, of the whole.
 # A subscriber hears of it as of every other state.
@@ -40,7 +43,7 @@ end
 """
 
 
-class RedisBackend(CeleryRedisBackend):
+class RedisBackend(FamilyStore, CeleryRedisBackend):
     """Results in Redis; see `shared.results.progress` and `shared.results.submitted` for what it adds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -53,6 +56,38 @@ class RedisBackend(CeleryRedisBackend):
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: Celery's own subscribes to the result before each publish, whether or not somebody will wait for it,
         and with Redis away it blocks for 20 s. Whoever waits subscribes then, and looks at what is there already."""
+
+    def _set(self, key: Any, value: Any, expires: int | None = None) -> None:
+        family = facts.family()
+        if family is None:
+            return super()._set(key, value, expires)
+        lasts = int(expires or self.expires or 86400)
+        index = self._index(family.of)
+        # As Celery's, and the index on the same way.
+        with self.client.pipeline() as pipe:
+            pipe.set(key, value, ex=lasts)
+            pipe.publish(key, value)
+            pipe.zadd(index, {family.task: time.time()})
+            pipe.zremrangebyrank(index, 0, -facts.MOST - 1)
+            pipe.expire(index, lasts)
+            if family.pointed:
+                pipe.set(self._pointer(family.pointed), family.of, ex=lasts)
+            pipe.execute()
+
+    def _index(self, one: str) -> bytes:
+        return self.get_key_for_task(one) + b":family"
+
+    def _pointer(self, group: str) -> bytes:
+        return self.get_key_for_task(group) + b":first"
+
+    def family(self, one: str) -> list[str]:
+        """Ids of tasks of the canvas that began with the task `one`, or of that group, in the order of their end."""
+        return [member.decode() for member in self.client.zrange(self._index(one), 0, -1)]
+
+    def first_of(self, group: str) -> str | None:
+        """The first task of the canvas that the group is a part of; None where it is the whole."""
+        found = self.client.get(self._pointer(group))
+        return None if found is None else found.decode()
 
     def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:
         """Store progress unless the task is final."""

@@ -18,12 +18,20 @@ from typing import Any
 from celery.backends.base import KeyValueStoreBackend
 
 from shared.results import submitted
+from shared.results.families import FamilyStore
 from shared.results.progress import FINAL_STATES, meta
+from shared.trace import facts
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL);
 CREATE TABLE IF NOT EXISTS counted (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS parts (task TEXT, stage TEXT, part TEXT, PRIMARY KEY (task, stage, part));
+CREATE TABLE IF NOT EXISTS families (family TEXT, task TEXT, stored REAL, PRIMARY KEY (family, task));
+"""
+#: Keeps the members that were stored last.
+_BOUND = """
+DELETE FROM families WHERE family = ?1 AND task NOT IN
+  (SELECT task FROM families WHERE family = ?1 ORDER BY stored DESC LIMIT ?2)
 """
 #: Seconds that a writer waits for the others.
 _BUSY_TIMEOUT = 30.0
@@ -42,7 +50,7 @@ def _renew_joining() -> None:
 os.register_at_fork(after_in_child=_renew_joining)
 
 
-class SqliteBackend(KeyValueStoreBackend):
+class SqliteBackend(FamilyStore, KeyValueStoreBackend):
     """Results in the file that a URL `sqlite:///path` names. Safe between processes of one machine."""
 
     implements_incr = True
@@ -103,6 +111,27 @@ class SqliteBackend(KeyValueStoreBackend):
         """Keep `value` until results expire."""
         with self._transaction() as connection:
             _set(connection, _text(key), value, self.expires)
+            family = facts.family()
+            if family is None:
+                return
+            connection.execute(
+                "INSERT OR REPLACE INTO families VALUES (?, ?, ?)", (family.of, family.task, time.time())
+            )
+            connection.execute(_BOUND, (family.of, facts.MOST))
+            if family.pointed:
+                _set(connection, _pointer(family.pointed), family.of, self.expires)
+
+    def family(self, one: str) -> list[str]:
+        """Ids of tasks of the canvas that began with the task `one`, or of that group, in the order of their end."""
+        with self._connected() as connection:
+            found = connection.execute("SELECT task FROM families WHERE family = ? ORDER BY stored", (one,))
+            return [task for (task,) in found]
+
+    def first_of(self, group: str) -> str | None:
+        """The first task of the canvas that the group is a part of; None where it is the whole."""
+        with self._connected() as connection:
+            found = _get(connection, _pointer(group))
+        return None if found is None else found.decode()
 
     def delete(self, key: bytes | str) -> None:
         """Forget `key`, and what was counted under it."""
@@ -129,6 +158,8 @@ class SqliteBackend(KeyValueStoreBackend):
         """Drop what has expired."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM kept WHERE expires < ?", (time.time(),))
+            if self.expires:
+                connection.execute("DELETE FROM families WHERE stored < ?", (time.time() - self.expires,))
 
     def store_progress(self, task_id: str, stage: str, total: int, *, done: int = 0, part: str | None = None) -> None:
         """Store progress unless the task is final; see `shared.results.progress`."""
@@ -158,6 +189,10 @@ class SqliteBackend(KeyValueStoreBackend):
             current = _get(connection, key)
             if current is not None and json.loads(current)["status"] == submitted.SUBMITTED:
                 connection.execute("DELETE FROM kept WHERE key = ?", (key,))
+
+
+def _pointer(group: str) -> str:
+    return f"{group}:first"
 
 
 def _text(key: bytes | str) -> str:

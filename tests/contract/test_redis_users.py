@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from celery.app.task import Context
 from redis import Redis
 from redis.exceptions import ConnectionError, NoPermissionError
 
@@ -104,9 +105,12 @@ def test_results_are_stored_counted_told_and_read(server: Server, user: str) -> 
     progress.part_done(backend, task, "fetch", "1", 5)
     assert backend.get_task_meta(task)["result"] == {"stage": "fetch", "done": 1, "total": 5}
     backend.result_consumer.start(task)
-    backend.store_result(task, 3, "SUCCESS")
+    request = Context(id=task, root_id="first", group="some")
+    backend.store_result(task, 3, "SUCCESS", request=request)
     backend.result_consumer.drain_events(timeout=1)
-    # Then it is known, and a chord can be counted
+    # Then it is known, its canvas and its group are found by the operator, and a chord can be counted
+    found = server.app("operator").backend
+    assert task in found.family("first") and found.first_of("some") == "first"
     assert backend.get_task_meta(task, cache=False)["result"] == 3
     group = f"group-of-{user}"
     backend.set_chord_size(group, 2)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from shared.topology import SERVICES
 from tests.e2e.houses import GITHUB_TOKEN, ComposeHouse, report
 
 pytestmark = pytest.mark.containers
@@ -57,6 +58,17 @@ def test_flower_refuses_a_visitor_without_credentials(compose: ComposeHouse, pat
     # Then nothing is shown, but for one who knows the password it is
     assert answer.status_code == 401
     assert flower(compose, path).status_code == 200
+
+
+def test_the_operator_sees_every_service_and_its_pool_at_one_look(compose: ComposeHouse) -> None:
+    def services() -> list[dict[str, object]]:
+        said = compose.compose("run", "--rm", "-T", "cli", "top", "--once", "--format", "json")
+        assert said.returncode == 0, said.stderr
+        return json.loads(said.stdout)["services"]
+
+    # Each worker consumes, and says how large its pool is; RabbitMQ counts consumers every few seconds
+    until("every pool is told", lambda: all(one["workers"] and one["pool"] for one in services()))
+    assert {str(one["name"]) for one in services()} == {spec.name for spec in SERVICES}
 
 
 def test_three_scaled_reporters_share_the_work(compose: ComposeHouse) -> None:

@@ -42,6 +42,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "task_log_backups": ("0", 0),
     "publish_timeout": ("2.5", 2.5),
     "max_message_size": ("1000", 1000),
+    "otel_exporter_otlp_endpoint": ("http://collector:4318", "http://collector:4318"),
     "outbox_url": ("postgresql://shop@db/shop", "postgresql://shop@db/shop"),
     "outbox_password": ("hunter6", SecretStr("hunter6")),
     "callback_hosts": ("a.test, *.b.test", ("a.test", "*.b.test")),

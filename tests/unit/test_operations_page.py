@@ -13,7 +13,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, flags=re.S)
+TRACING = (ROOT / "docs" / "tracing.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE + TRACING, flags=re.S)
 COMMANDS = [shlex.split(line) for block in BLOCKS for line in block.splitlines() if line.strip()]
 CLI = [command[5:] for command in COMMANDS if command[:5] == "docker compose run --rm cli".split()]
 #: The alarms that an operator must know what to do about.

@@ -174,6 +174,7 @@ def test_a_user_is_there_for_each_service_and_has_its_name() -> None:
 
 def test_tags_open_the_management_page_to_people_and_monitoring_only() -> None:
     assert {name: user.tags for name, user in USERS.items() if user.tags} == {
+        "operator": ("monitoring",),
         "monitor": ("monitoring",),
         "exporter": ("monitoring",),
         "admin": ("administrator",),

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from celery import states
+from celery.app.task import Context
 from celery.result import AsyncResult
 
 from shared.app import App
 from shared.results import progress
 from shared.results.sqlite import SqliteBackend
+from shared.trace import facts
 
 PROCESSES = 8
 
@@ -278,3 +280,17 @@ def test_the_store_makes_its_folder(app: App, tmp_path: Path) -> None:
 def test_a_chord_is_joined_by_counting_not_by_polling(store: SqliteBackend) -> None:
     # Else Celery would join it by a task that our topic routing gives no queue to.
     assert store.implements_incr and store.supports_autoexpire
+
+
+def test_a_canvas_keeps_those_of_its_tasks_that_came_last(
+    store: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "MOST", 3)
+    for number in range(5):
+        request = Context(id=f"task-{number}", root_id="root", group="group")
+        store.store_result(f"task-{number}", number, "SUCCESS", request=request)
+    assert store.family("root") == ["task-2", "task-3", "task-4"]
+    assert store.first_of("group") == "root"
+    # The first one is found by its own id
+    store.store_result("root", 1, "SUCCESS", request=Context(id="root", root_id="root"))
+    assert "root" not in store.family("root")
