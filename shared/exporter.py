@@ -29,10 +29,9 @@ from shared.topology import (
     DELAY_BITS,
     DELAY_DELIVERY_EXCHANGE,
     SERVICES,
-    UNROUTED_QUEUE,
     ServiceSpec,
-    dead_letter_queue,
     delay_level,
+    kept_queues,
 )
 
 #: Seconds for each answer of the API.
@@ -86,10 +85,7 @@ class Looker:
         self._api = api
         self._services = tuple(services)
         # Control queues come and go, and are no work.
-        self._kept = [
-            UNROUTED_QUEUE,
-            *(name for spec in self._services for name in (spec.name, dead_letter_queue(spec.name))),
-        ]
+        self._kept = kept_queues(self._services)
         self._delays = frozenset(map(delay_level, range(DELAY_BITS)))
         self._ages = {name: QueueAge() for name in self._kept}
 

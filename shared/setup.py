@@ -87,21 +87,21 @@ _HERE = ("localhost", "127.0.0.1")
 _SERVER_USER = 999
 _FLOWER = """\
 # Written at each start.
-from flower.views.monitor import Metrics
-from shared.flower import ask_any
-from tornado.web import authenticated
-
-# Flower leaves this page open to strangers, and it names every task and worker.
-Metrics.get = authenticated(Metrics.get)
+from shared.flower import prepare
 
 address = "0.0.0.0"
 port = 5555
 basic_auth = ["{user}:{password}"]
 broker_apis = {apis}
 broker_api = broker_apis[0]
-ask_any(broker_apis, ca_file={ca})
-# Only what is kept here is shown: the state is rebuilt from events.
+prepare(broker_apis, ca_file={ca})
+# What it has seen survives a restart; a crash costs the last minute.
+persistent = True
+db = "/state/flower"
+state_save_interval = 60_000
 max_tasks = 10000
+# A container's name is a worker's, and does not come again: a day after its end it is shown no more.
+purge_offline_workers = 24 * 3600
 """
 
 

@@ -4,7 +4,7 @@ Everything else that needs such a fact asks here, or is rendered from here by `c
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -280,6 +280,11 @@ def service(name: str) -> ServiceSpec:
 def dead_letter_queue(name: str) -> str:
     """Where messages of the queue `name` go that cannot be done."""
     return f"{name}.dead"
+
+
+def kept_queues(services: Iterable[ServiceSpec] = SERVICES) -> tuple[str, ...]:
+    """Every queue that holds work: what no service takes, and each service's own and its dead letters."""
+    return UNROUTED_QUEUE, *(name for spec in services for name in (spec.name, dead_letter_queue(spec.name)))
 
 
 def kept_queue_arguments() -> dict[str, Any]:
