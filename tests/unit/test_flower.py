@@ -1,11 +1,14 @@
-"""Flower beside a broker of several nodes."""
+"""Flower beside a broker of several nodes, or one that is away."""
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from flower.events import Events
 from flower.utils import broker
 
+from shared.flower import events
 from shared.flower.queues import ask_any
 from shared.topology import kept_queues
 
@@ -53,3 +56,25 @@ def test_without_any_node_there_are_no_queues(nodes: Nodes) -> None:
     nodes.away = set(APIS)
     assert asyncio.run(broker.RabbitMQ("amqp://flower@one//", APIS[0]).queues(["mailer"])) == []
     assert nodes.asked == APIS
+
+
+def test_flower_asks_the_broker_again_soon_however_long_it_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a broker that is away for a hundred attempts
+    pauses: list[float] = []
+    monkeypatch.setattr(events, "time", SimpleNamespace(sleep=pauses.append))
+
+    class Back(BaseException):
+        """It is there again."""
+
+    def connect() -> None:
+        if len(pauses) < 100:
+            raise ConnectionRefusedError
+        raise Back
+
+    # When Flower's thread listens
+    monkeypatch.setattr(Events, "run", Events.run)
+    events.install()
+    with pytest.raises(Back):
+        Events.run(SimpleNamespace(capp=SimpleNamespace(connection_for_read=connect)))
+    # Then it asked each time after the same pause
+    assert set(pauses) == {events.AGAIN_AFTER}
