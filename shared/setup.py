@@ -29,6 +29,8 @@ OWNERS = (*(spec.name for spec in SERVICES), *(spec.name for spec in PUBLISHERS)
 
 #: The folder of those passwords that a person types.
 PEOPLE = "people"
+#: Has a page, and is no client of the servers.
+GRAFANA = "grafana"
 #: What `--rotate` calls those of the servers.
 CERTIFICATES = "certificates"
 
@@ -181,8 +183,15 @@ def show(folder: Path, house: House | None = None) -> int:
         print("there are no passwords yet: `docker compose up -d --wait` makes them", file=sys.stderr)
         return 1
     scheme, port = (house or House()).api
-    for name, address in (("flower", "http://127.0.0.1:5555"), ("rabbitmq", f"{scheme}://127.0.0.1:{port}")):
-        print(f"{name:10} {address:24} {ADMIN}  {(people / name).read_text()}")
+    pages = {
+        "flower": "http://127.0.0.1:5555",
+        "rabbitmq": f"{scheme}://127.0.0.1:{port}",
+        GRAFANA: "http://127.0.0.1:3000",
+    }
+    for name, address in pages.items():
+        # A house that was started before there was a page has no password for it yet.
+        if (people / name).is_file():
+            print(f"{name:10} {address:24} {ADMIN}  {(people / name).read_text()}")
     return 0
 
 
@@ -203,6 +212,8 @@ def prepare(folder: Path, house: House | None = None) -> None:
     broker[EXPORTER] = _password(folder / EXPORTER / "broker_password")
     broker[ADMIN] = _password(folder / PEOPLE / "rabbitmq")
     flower = _password(folder / PEOPLE / "flower")
+    # Its container sees no other password of people's.
+    _write(folder / GRAFANA / "admin-password", _password(folder / PEOPLE / GRAFANA))
 
     loaded = folder / "rabbitmq" / "definitions.json"
     hashes = _hashes(broker, loaded)

@@ -45,8 +45,8 @@ REDIS_NODES = ("redis", "redis-replica")
 
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default exporter flower gateway github guest health monitor operator "
-    "people rabbitmq redbeat redis replication setup shared tasks unrouted".split()
+    "admin alertmanager all amq beat celery celeryev cli dead default exporter flower gateway github grafana guest health "
+    "monitor operator people prometheus rabbitmq redbeat redis replication setup shared tasks unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]

@@ -12,6 +12,7 @@ from shared.render import (
     definitions,
     kubernetes,
     kubernetes_options,
+    prometheus,
     redis_broker,
     tls,
 )
@@ -61,6 +62,7 @@ FILES = (
     RenderedFile(Path("compose/redis-broker.yaml"), redis_broker.render),
     RenderedFile(Path("compose/cluster.yaml"), cluster.render),
     RenderedFile(Path("compose/tls.yaml"), tls.render),
+    RenderedFile(Path("compose/prometheus/prometheus.yml"), prometheus.render),
     RenderedFile(Path("compose/rabbitmq/cluster.conf"), cluster.configuration),
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
     RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),
