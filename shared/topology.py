@@ -45,8 +45,9 @@ REDIS_NODES = ("redis", "redis-replica")
 
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin alertmanager all amq beat celery celeryev cli dead default exporter flower gateway github grafana guest health "
-    "monitor operator people prometheus rabbitmq redbeat redis replication setup shared tasks unrouted".split()
+    "admin alertmanager all amq beat celery celeryev cli dead default exporter flower gateway github grafana guest "
+    "health house monitor operator people prometheus rabbitmq redbeat redis replication setup shared tasks "
+    "unrouted".split()
 )
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -105,6 +106,8 @@ class ServiceSpec:
             them by load. Equal numbers hold it still.
         soft_time_limit: seconds until a task is told to end (it may still tidy up).
         time_limit: seconds until its process is killed.
+        patience: seconds that a message may wait in the queue; an older one calls an operator. More than the hard time
+            limit, or a pool whose tasks are all slow would be an alarm.
         memory: bytes that one worker's container may use.
         requests: what it needs at least, of processor and memory.
         replicas: containers to start with.
@@ -126,6 +129,7 @@ class ServiceSpec:
     concurrency: tuple[int, int] = (2, 4)
     soft_time_limit: int = 60
     time_limit: int = 90
+    patience: int = 300
     memory: int = 512 * 2**20
     requests: Requests = Requests()
     replicas: int = 1
@@ -196,6 +200,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         # GitHub may take 30 s to answer, and a task may have to wait for a connection first.
         soft_time_limit=60,
         time_limit=90,
+        # The five pages of one report, and the files of all its languages, come at once.
+        patience=600,
         # Twelve processes, each with a report's pages: 500 MiB were seen, and 512 MiB were not enough.
         memory=2**30,
         requests=Requests(memory=224 * 2**20),
@@ -234,6 +240,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         concurrency=(2, 4),
         soft_time_limit=30,
         time_limit=45,
+        # Somebody looks at a page meanwhile.
+        patience=120,
         memory=384 * 2**20,
         calls=("webhook",),
         settings=("LOG_LEVEL", "LOG_FORMAT"),
@@ -246,6 +254,8 @@ SERVICES: tuple[ServiceSpec, ...] = (
         concurrency=(2, 4),
         soft_time_limit=30,
         time_limit=45,
+        # Somebody looks at a page meanwhile.
+        patience=120,
         memory=384 * 2**20,
         calls=("mailer", "webhook"),
         settings=("LOG_LEVEL", "LOG_FORMAT"),
@@ -339,6 +349,11 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
             raise TopologyError(
                 f"service {spec.name!r}: soft_time_limit < time_limit < {CONSUMER_TIMEOUT} (the broker's consumer "
                 f"timeout) must hold, but they are {spec.soft_time_limit} and {spec.time_limit}"
+            )
+        if spec.patience <= spec.time_limit:
+            raise TopologyError(
+                f"service {spec.name!r}: patience must be more seconds than time_limit={spec.time_limit}, "
+                f"but it is {spec.patience}"
             )
         for callee in spec.calls:
             if callee not in names:

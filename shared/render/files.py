@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from shared.render import (
+    alerts,
     broker,
     cluster,
     compose,
@@ -57,12 +58,19 @@ def _kubernetes() -> Iterator[RenderedFile]:
     yield RenderedFile(components / "external-secrets" / "secrets.yaml", kubernetes_options.external_secrets)
 
 
+def _alerts() -> Iterator[RenderedFile]:
+    for name, found in alerts.groups().items():
+        path = Path("compose") / "prometheus" / "rules" / f"{name}.yml"
+        yield RenderedFile(path, partial(alerts.rule_file, name, found))
+
+
 FILES = (
     RenderedFile(Path("compose/workers.yaml"), compose.render),
     RenderedFile(Path("compose/redis-broker.yaml"), redis_broker.render),
     RenderedFile(Path("compose/cluster.yaml"), cluster.render),
     RenderedFile(Path("compose/tls.yaml"), tls.render),
     RenderedFile(Path("compose/prometheus/prometheus.yml"), prometheus.render),
+    *_alerts(),
     RenderedFile(Path("compose/rabbitmq/cluster.conf"), cluster.configuration),
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
     RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),
