@@ -88,6 +88,7 @@ class Looker:
         self._kept = kept_queues(self._services)
         self._delays = frozenset(map(delay_level, range(DELAY_BITS)))
         self._ages = {name: QueueAge() for name in self._kept}
+        self._published: dict[str, int] = {}
 
     def look(self, now: float) -> None:
         """Once. A broker that does not answer is told as such, and nothing else of it."""
@@ -119,9 +120,18 @@ class Looker:
             declared.QUEUE_UNACKED.set(_count(queue, "messages_unacknowledged"), name)
             declared.QUEUE_CONSUMERS.set(_count(queue, "consumers"), name)
             published = _count((queue or {}).get("message_stats"), "publish")
+            self._tell_published(name, published)
             messages = _count(queue, "messages")
             age = self._ages[name].look(now, ready=ready, messages=messages, published=published)
             declared.QUEUE_OLDEST.set(age, name)
+
+    def _tell_published(self, name: str, published: int) -> None:
+        before = self._published.get(name)
+        # The broker counts anew after its restart, and says nothing for a while. What came before us is not counted.
+        new = published - before if before is not None and published >= before else published
+        declared.QUEUE_PUBLISHED.inc(name, by=0 if before is None or not published else new)
+        if before is None or published:
+            self._published[name] = published
 
 
 def _count(found: Any, field: str) -> int:

@@ -17,6 +17,9 @@ from shared.render import (
     redis_broker,
     tls,
 )
+from shared.render.dashboards import broker as broker_dashboard
+from shared.render.dashboards import overview
+from shared.render.dashboards import service as service_dashboard
 from shared.render.kubernetes import kubernetes_name
 from shared.topology import SERVICES
 
@@ -64,6 +67,14 @@ def _alerts() -> Iterator[RenderedFile]:
         yield RenderedFile(path, partial(alerts.rule_file, name, found))
 
 
+def _dashboards() -> Iterator[RenderedFile]:
+    folder = Path("compose/grafana/dashboards")
+    yield RenderedFile(folder / "overview.json", overview.render)
+    yield RenderedFile(folder / "broker.json", broker_dashboard.render)
+    for spec in SERVICES:
+        yield RenderedFile(folder / f"service-{spec.name}.json", partial(service_dashboard.render, spec))
+
+
 FILES = (
     RenderedFile(Path("compose/workers.yaml"), compose.render),
     RenderedFile(Path("compose/redis-broker.yaml"), redis_broker.render),
@@ -74,6 +85,7 @@ FILES = (
     RenderedFile(Path("compose/rabbitmq/cluster.conf"), cluster.configuration),
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
     RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),
+    *_dashboards(),
     *_kubernetes(),
 )
 
