@@ -61,6 +61,7 @@ REQUESTS = Counter(
     ("route", "method", "status"),
     most=500,
 )
+RESULT_STORE_UP = Gauge("taskhouse_result_store_up", "1 while the result store answers the gateway")
 
 BROKER_UP = Gauge("taskhouse_broker_up", "1 while the broker's management API answers the exporter")
 QUEUE_READY = Gauge("taskhouse_queue_ready", "Messages that nobody has taken", ("queue",))
