@@ -58,10 +58,11 @@ def _house() -> Row:
                 steps=ANY,
             ),
             stat(
-                "Delayed",
-                "Messages whose delay has not ended: retries, and what was asked for later. They need nothing.",
-                "short",
-                (Query("max(taskhouse_delayed_messages)"),),
+                "Result store up",
+                "1 while Redis answers the gateway. At 0 tasks go on, and whoever asks for a result gets an error.",
+                "none",
+                (Query("min(taskhouse_result_store_up)"),),
+                steps=NONE,
             ),
             stat(
                 "Beat's last tick",
