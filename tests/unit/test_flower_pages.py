@@ -1,6 +1,5 @@
 """Flower's own pages with what is added to them: who is let in, and where they lead."""
 
-import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -10,12 +9,13 @@ from typing import Any
 import pytest
 from flower.app import Flower
 from flower.options import options
-from flower.urls import handlers, settings
+from flower.urls import settings
 from tornado.testing import AsyncHTTPTestCase
 from tornado.web import RequestHandler
 
 from shared.app import App
 from shared.flower import guard, links, prepare
+from tests.flower_routes import flower_routes
 
 KNOWN = "admin:hunter2"
 STRANGERS = ["", "admin:wrong", "admin:", "other:hunter2", "admin:hünter"]
@@ -25,14 +25,6 @@ API = "http://monitor:hunter2@broker.invalid:15672/api/"
 
 def basic(credentials: str) -> str:
     return "Basic " + b64encode(credentials.encode()).decode()
-
-
-def paths(rules: Any) -> list[str]:
-    """A path for each rule of Flower's own table."""
-    patterns = [rule.matcher.regex.pattern if hasattr(rule, "matcher") else rule[0] for rule in rules]
-    found = [re.sub(r"\(\.[+*]\)|\.\*", "x", pattern).replace("/?", "").rstrip("$") for pattern in patterns]
-    assert all(re.fullmatch(pattern, path) for pattern, path in zip(patterns, found, strict=True))
-    return [path if path.startswith("/") else f"/{path}" for path in found]
 
 
 class Site(AsyncHTTPTestCase):
@@ -78,7 +70,7 @@ def site(make_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def test_a_stranger_is_refused_on_every_route_but_health(site: Site) -> None:
     # Given each route that this Flower has
-    routes = paths(handlers)
+    routes = flower_routes()
     assert {"/", "/metrics", "/broker", "/api/worker/shutdown/x", "/static/x", "/healthcheck", "/x"} <= set(routes)
 
     # When somebody asks it, by whichever method, without credentials and with wrong ones
