@@ -124,7 +124,7 @@ def of_service(spec: ServiceSpec, site: Site = HERE) -> tuple[Alert, ...]:
     """The alerts of one service."""
     name, dead = spec.name, dead_letter_queue(spec.name)
     own = f'service="{site.label(name)}"'
-    waiting = _told(f"taskhouse_queue_ready{{queue='{name}'}}", "%.0f", " messages wait there.")
+    waiting = _told(f"taskhouse_queue_ready{{queue='{name}'}}", "Messages that wait there")
     idle = f' and on (queue) taskhouse_queue_ready{{queue="{name}"}} > 0' if site.may_be_none(spec) else ""
     retried = f'sum(increase(taskhouse_tasks_total{{{own}, outcome="retried"}}[{site.span(RETRY_WINDOW)}]))'
     ended = f"sum(increase(taskhouse_tasks_total{{{own}}}[{site.span(RETRY_WINDOW)}]))"
@@ -167,7 +167,7 @@ def of_service(spec: ServiceSpec, site: Site = HERE) -> tuple[Alert, ...]:
             f" or sum(increase(taskhouse_dead_letters_total{{{own}}}[{growth}])) > 0",
             f"{name}: work was given up",
             f"Within {growth} the queue {dead} has grown."
-            + _told(f"taskhouse_queue_ready{{queue='{dead}'}}", "%.0f", " dead letters wait there for somebody."),
+            + _told(f"taskhouse_queue_ready{{queue='{dead}'}}", "Dead letters there"),
             "dead-letters-grow",
         ),
         Alert(
@@ -224,7 +224,7 @@ def of_house(site: Site = HERE) -> tuple[Alert, ...]:
             broker,
             f'taskhouse_queue_ready{{queue="{UNROUTED_QUEUE}"}} > 0',
             "A message has no service",
-            "{{ $value | printf `%.0f` }} messages, of tasks that no queue takes, wait in the queue unrouted.",
+            "Messages of tasks that no queue takes, in the queue unrouted: {{ $value | printf `%.0f` }}.",
             "a-message-without-a-service",
         ),
         Alert(
@@ -296,6 +296,6 @@ def _not_scraped(
     )
 
 
-def _told(query: str, form: str, words: str) -> str:
+def _told(query: str, words: str) -> str:
     """A sentence with a number that Prometheus looks up when the alert fires; nothing where it has none."""
-    return f'{{{{ with query "{query}" }}}} {{{{ . | first | value | printf `{form}` }}}}{words}{{{{ end }}}}'
+    return f'{{{{ with query "{query}" }}}} {words}: {{{{ . | first | value | printf `%.0f` }}}}.{{{{ end }}}}'

@@ -57,6 +57,7 @@ def _kubernetes() -> Iterator[RenderedFile]:
     components = root / "components"
     yield RenderedFile(components / "autoscaling" / "scaled-objects.yaml", kubernetes_options.scaled_objects)
     yield RenderedFile(components / "disruption-budgets" / "workers.yaml", kubernetes_options.disruption_budgets)
+    yield RenderedFile(components / "monitoring" / "rules.yaml", kubernetes_options.prometheus_rule)
     yield RenderedFile(components / "network-policies" / "workers.yaml", kubernetes_options.network_policies)
     yield RenderedFile(components / "external-secrets" / "secrets.yaml", kubernetes_options.external_secrets)
 

@@ -1,7 +1,5 @@
 """The rules, as Prometheus' own tools judge them: each alert on its fault, and without it."""
 
-import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import yaml
 from shared.render import alerts
 from shared.topology import SERVICES
 from tests.alerts.cases import CASES, EVERY_ALERT, INTERVAL, Case
-from tests.missing import missing
+from tests.alerts.tools import run
 
 ROOT = Path(__file__).parents[2]
 #: The files of rules, by whether something scales the pools.
@@ -21,15 +19,6 @@ RULES = {
     for site in (alerts.HERE, alerts.Site(scaled=True))
 }
 OF_SERVICES = {alert.name for alert in alerts.of_service(SERVICES[0])}
-
-
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """What a tool of Prometheus says, which must be content."""
-    if shutil.which(str(command[0])) is None:
-        missing(f"{command[0]} is not installed: apt-get install prometheus prometheus-alertmanager")
-    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def judged(cases: Iterable[Case], folder: Path) -> None:

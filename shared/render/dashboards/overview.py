@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from shared.render.dashboards.grafana import Dashboard, Panel, Query, Row, address
-from shared.render.dashboards.places import ANY, BROKER, BUSY, NONE, OVERVIEW, RATE, WAITS, uid
+from shared.render.dashboards.places import ANY, BROKER, BUSY, NONE, OVERVIEW, RATE, uid, waits
 from shared.render.permissions import BEAT
 from shared.topology import PUBLISHERS, SERVICES, UNROUTED_QUEUE, ServiceSpec
 
@@ -101,7 +101,7 @@ def _line(spec: ServiceSpec) -> Row:
                 "its tasks wait for.",
                 "s",
                 (Query(f'max(taskhouse_queue_oldest_seconds{{queue="{name}"}})'),),
-                steps=WAITS,
+                steps=waits(spec),
             ),
             stat(
                 "Run",

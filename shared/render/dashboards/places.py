@@ -10,10 +10,13 @@ RATE = "$__rate_interval"
 ANY: Steps = ((0.000001, "red"),)
 #: None is what should trouble.
 NONE: Steps = ((0, "red"), (1, "green"))
-#: Seconds: after one minute a pool is too small, after a quarter of an hour it stands still.
-WAITS: Steps = ((60, "orange"), (900, "red"))
 #: Of a pool: above nine tenths nothing is left for what comes at once.
 BUSY: Steps = ((0.9, "orange"),)
+
+
+def waits(spec: ServiceSpec) -> Steps:
+    """Of its first message: from half of what it may wait on, and from where an operator is called."""
+    return (spec.patience / 2, "orange"), (spec.patience, "red")
 
 
 def uid(spec: ServiceSpec) -> str:

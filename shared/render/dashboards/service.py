@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from shared.render.dashboards.grafana import Dashboard, Panel, Query, Row
-from shared.render.dashboards.places import ANY, BUSY, NONE, RATE, WAITS, uid
+from shared.render.dashboards.places import ANY, BUSY, NONE, RATE, uid, waits
 from shared.topology import ServiceSpec, dead_letter_queue
 
 #: What a histogram is read at.
@@ -54,7 +54,7 @@ def _now(spec: ServiceSpec, own: str) -> Row:
                 "wait for.",
                 "s",
                 (Query(f'max(taskhouse_queue_oldest_seconds{{queue="{spec.name}"}})'),),
-                steps=WAITS,
+                steps=waits(spec),
             ),
             stat(
                 "Pool",
