@@ -32,6 +32,7 @@ NEVER = [("service-scoped", "Trouble", "Retries")]
 #: back once.
 WORK = """
 import time
+import uuid
 from shared.app import app
 from shared.signatures import all, calculator, mailer, scoped, webhook
 from shared.topology import SERVICES
@@ -39,9 +40,10 @@ from shared.topology import SERVICES
 names = [spec.name for spec in SERVICES]
 calculator.unsteady(1).apply_async()
 scoped.notify("ann@example.org", "quota_low", left=3, until="2026-12-01").apply_async()
-# The mail catcher is away; what the webhook is to tell of is not there.
+# The mail catcher is away; what the webhook is to tell of is not there yet.
 mailer.send_email(["ann@example.org"], "A mail that waited", "text").apply_async()
-webhook.deliver("nothing", "https://example.org/").apply_async()
+later = str(uuid.uuid4())
+webhook.deliver(later, "https://example.org/").apply_async()
 for name in ("reporter.fetch_repos", "calculator.add", "mailer.send_email", "scoped.read_scenario", "webhook.deliver"):
     app.send_task(name, kwargs={"nonsense": 1})
 
@@ -62,6 +64,8 @@ with app.connection_for_write() as connection:
         channel.basic_reject(message.delivery_tag, requeue=True)
 for name in names:
     app.control.add_consumer(name)
+# Now it is, and the webhook gives up, because nobody has allowed that host.
+calculator.add(2, 3).apply_async(task_id=later)
 """
 
 
