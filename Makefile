@@ -113,8 +113,8 @@ chaos: $(VENV)/ready ## break the cluster and count; CASE=kill-child plays one, 
 	  $(VENV)/bin/pytest tests/chaos -s $(if $(CASE),-k "[$(CASE)]")
 	@$(if $(SHORT),,$(VENV)/bin/python -m tests.chaos.table)
 
-screenshots: $(VENV)/ready ## take the page's pictures for the README, with Chromium
-	@SCREENSHOTS=docs/images $(VENV)/bin/pytest -q tests/browser/test_screenshots.py
+screenshots: $(VENV)/ready ## take the README's pictures, with Chromium; Flower's needs Docker
+	@SCREENSHOTS=docs/images $(VENV)/bin/pytest -q tests/browser/test_screenshots.py tests/browser/test_flower.py
 
 topology: $(VENV)/ready ## write the files that follow from shared/topology.py
 	@$(VENV)/bin/celery -A shared.app topology render

@@ -107,6 +107,14 @@ class Consumer(CeleryConsumer):
 
         return on_task_received
 
+    def add_task_queue(self, queue: str, *args: Any, **options: Any) -> None:
+        """As Celery's, of a queue of its own. An operator's word reaches every service's worker, and one that took it
+        for its own would be refused by the broker, again and again, until it is restarted."""
+        if queue in self.app.amqp.queues:
+            super().add_task_queue(queue, *args, **options)
+        else:
+            logger.info("The queue %r is another service's: it is not consumed here", queue)
+
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """Give up what cannot be decoded; Celery's own acknowledges it."""
         self.refuse(message, f"its body cannot be decoded: {exc!r:.{LONGEST_EXCERPT}}", exc)

@@ -26,9 +26,8 @@ from shared.topology import (
     DELAY_BITS,
     DELAY_DELIVERY_EXCHANGE,
     SERVICES,
-    UNROUTED_QUEUE,
-    dead_letter_queue,
     delay_level,
+    kept_queues,
 )
 
 _COLUMNS = "name,messages,messages_ready,messages_unacknowledged,consumers,message_stats.publish"
@@ -58,12 +57,10 @@ class Looker:
         self._api = api
         self._services = tuple(services)
         # Control queues come and go, and are no work.
-        self._kept = [
-            UNROUTED_QUEUE,
-            *(name for spec in self._services for name in (spec.name, dead_letter_queue(spec.name))),
-        ]
+        self._kept = kept_queues(self._services)
         self._delays = frozenset(map(delay_level, range(DELAY_BITS)))
         self._ages = {name: QueueAge() for name in self._kept}
+        self._published: dict[str, int] = {}
 
     def look(self, now: float) -> None:
         """Once. A broker that does not answer is told as such, and nothing else of it."""
@@ -95,9 +92,18 @@ class Looker:
             declared.QUEUE_UNACKED.set(_count(queue, "messages_unacknowledged"), name)
             declared.QUEUE_CONSUMERS.set(_count(queue, "consumers"), name)
             published = _count((queue or {}).get("message_stats"), "publish")
+            self._tell_published(name, published)
             messages = _count(queue, "messages")
             age = self._ages[name].look(now, ready=ready, messages=messages, published=published)
             declared.QUEUE_OLDEST.set(age, name)
+
+    def _tell_published(self, name: str, published: int) -> None:
+        before = self._published.get(name)
+        # The broker counts anew after its restart, and says nothing for a while. What came before us is not counted.
+        new = published - before if before is not None and published >= before else published
+        declared.QUEUE_PUBLISHED.inc(name, by=0 if before is None or not published else new)
+        if before is None or published:
+            self._published[name] = published
 
 
 def _count(found: Any, field: str) -> int:

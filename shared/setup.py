@@ -29,6 +29,8 @@ OWNERS = (*(spec.name for spec in SERVICES), *(spec.name for spec in PUBLISHERS)
 
 #: The folder of those passwords that a person types.
 PEOPLE = "people"
+#: Has a page, and is no client of the servers.
+GRAFANA = "grafana"
 #: What `--rotate` calls those of the servers.
 CERTIFICATES = "certificates"
 
@@ -87,21 +89,21 @@ _HERE = ("localhost", "127.0.0.1")
 _SERVER_USER = 999
 _FLOWER = """\
 # Written at each start.
-from flower.views.monitor import Metrics
-from shared.flower import ask_any
-from tornado.web import authenticated
-
-# Flower leaves this page open to strangers, and it names every task and worker.
-Metrics.get = authenticated(Metrics.get)
+from shared.flower import prepare
 
 address = "0.0.0.0"
 port = 5555
 basic_auth = ["{user}:{password}"]
 broker_apis = {apis}
 broker_api = broker_apis[0]
-ask_any(broker_apis, ca_file={ca})
-# Only what is kept here is shown: the state is rebuilt from events.
+prepare(broker_apis, ca_file={ca})
+# What it has seen survives a restart; a crash costs the last minute.
+persistent = True
+db = "/state/flower"
+state_save_interval = 60_000
 max_tasks = 10000
+# A container's name is a worker's, and does not come again: a day after its end it is shown no more.
+purge_offline_workers = 24 * 3600
 """
 
 
@@ -181,8 +183,15 @@ def show(folder: Path, house: House | None = None) -> int:
         print("there are no passwords yet: `docker compose up -d --wait` makes them", file=sys.stderr)
         return 1
     scheme, port = (house or House()).api
-    for name, address in (("flower", "http://127.0.0.1:5555"), ("rabbitmq", f"{scheme}://127.0.0.1:{port}")):
-        print(f"{name:10} {address:24} {ADMIN}  {(people / name).read_text()}")
+    pages = {
+        "flower": "http://127.0.0.1:5555",
+        "rabbitmq": f"{scheme}://127.0.0.1:{port}",
+        GRAFANA: "http://127.0.0.1:3000",
+    }
+    for name, address in pages.items():
+        # A house that was started before there was a page has no password for it yet.
+        if (people / name).is_file():
+            print(f"{name:10} {address:24} {ADMIN}  {(people / name).read_text()}")
     return 0
 
 
@@ -203,6 +212,8 @@ def prepare(folder: Path, house: House | None = None) -> None:
     broker[EXPORTER] = _password(folder / EXPORTER / "broker_password")
     broker[ADMIN] = _password(folder / PEOPLE / "rabbitmq")
     flower = _password(folder / PEOPLE / "flower")
+    # Its container sees no other password of people's.
+    _write(folder / GRAFANA / "admin-password", _password(folder / PEOPLE / GRAFANA))
 
     loaded = folder / "rabbitmq" / "definitions.json"
     hashes = _hashes(broker, loaded)

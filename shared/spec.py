@@ -67,6 +67,8 @@ class ServiceSpec:
             them by load. Equal numbers hold it still.
         soft_time_limit: seconds until a task is told to end (it may still tidy up).
         time_limit: seconds until its process is killed.
+        patience: seconds that a message may wait in the queue; an older one calls an operator. More than the hard time
+            limit, or a pool whose tasks are all slow would be an alarm.
         memory: bytes that one worker's container may use.
         requests: what it needs at least, of processor and memory.
         replicas: containers to start with.
@@ -90,6 +92,7 @@ class ServiceSpec:
     concurrency: tuple[int, int] = (2, 4)
     soft_time_limit: int = 60
     time_limit: int = 90
+    patience: int = 300
     memory: int = 512 * 2**20
     requests: Requests = Requests()
     replicas: int = 1

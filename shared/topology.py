@@ -5,6 +5,7 @@ Everything else that needs such a fact asks here, or is rendered from here by `c
 
 import keyword
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from shared import specs
@@ -42,8 +43,9 @@ REDIS_NODES = ("redis", "redis-replica")
 LONGEST_NAME = 40
 #: A name that a service cannot have, because something else is called so.
 RESERVED_NAMES = frozenset(
-    "admin all amq beat celery celeryev cli dead default exporter flower gateway github guest health monitor operator "
-    "people rabbitmq redbeat redis replication setup shared tasks unrouted".split()
+    "admin alertmanager all amq beat celery celeryev cli dead default exporter flower gateway github grafana guest "
+    "health house monitor operator people prometheus rabbitmq redbeat redis replication setup shared tasks "
+    "unrouted".split()
 )
 
 PUBLISHERS: tuple[PublisherSpec, ...] = (
@@ -73,6 +75,11 @@ def service(name: str) -> ServiceSpec:
 def dead_letter_queue(name: str) -> str:
     """Where messages of the queue `name` go that cannot be done."""
     return f"{name}.dead"
+
+
+def kept_queues(services: Iterable[ServiceSpec] = SERVICES) -> tuple[str, ...]:
+    """Every queue that holds work: what no service takes, and each service's own and its dead letters."""
+    return UNROUTED_QUEUE, *(name for spec in services for name in (spec.name, dead_letter_queue(spec.name)))
 
 
 def kept_queue_arguments() -> dict[str, Any]:
@@ -131,6 +138,11 @@ def validate(services: tuple[ServiceSpec, ...] = SERVICES) -> None:
             raise TopologyError(
                 f"service {spec.name!r}: soft_time_limit < time_limit < {CONSUMER_TIMEOUT} (the broker's consumer "
                 f"timeout) must hold, but they are {spec.soft_time_limit} and {spec.time_limit}"
+            )
+        if spec.patience <= spec.time_limit:
+            raise TopologyError(
+                f"service {spec.name!r}: patience must be more seconds than time_limit={spec.time_limit}, "
+                f"but it is {spec.patience}"
             )
         for callee in spec.calls:
             if callee not in names:

@@ -25,7 +25,10 @@ from tests.waiting import eventually
 #: Played before all others: they say soonest what is wrong; and some fork, which is slow in a process that has grown.
 FIRST = ("unit", "contract")
 #: The variables of the compose files that name a published port.
-PORTS = ("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT")
+PORTS = (
+    *("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT"),
+    *("PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT"),
+)
 #: Those that compose/cluster.yaml and compose/tls.yaml add.
 MORE_PORTS = (
     *(f"RABBITMQ_{number}_{kind}PORT" for number in (2, 3) for kind in ("", "MANAGEMENT_")),

@@ -12,7 +12,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError
 from redis.retry import Retry
 from testcontainers.core.container import DockerContainer
 
-from shared.render.permissions import ADMIN
+from shared.render.permissions import ADMIN, MONITOR
 from tests.waiting import eventually
 
 
@@ -91,6 +91,11 @@ class OwnBroker:
             yield
         finally:
             self.run("rabbitmqctl", "-q", "set_vm_memory_high_watermark", "0.4")
+
+    def monitor(self) -> str:
+        """The management API, with the user that Flower asks it by."""
+        password = (self._secrets / "flower" / "monitor_password").read_text()
+        return f"http://{MONITOR}:{password}@{self.at(15672)}/api/"
 
     def at(self, port: int) -> str:
         """Host and port, where it listens for this machine."""

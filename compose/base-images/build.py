@@ -49,6 +49,10 @@ class BaseImageError(Exception):
     """An image cannot be provided. The message says why and what to do."""
 
 
+class NoStandInError(BaseImageError):
+    """Its registry does not give it, and nothing here can be built in its place."""
+
+
 # --- What images are needed ------------------------------------------------------------------------------------------
 
 
@@ -138,13 +142,21 @@ def compose_images(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(images))
 
 
-def discover_images() -> list[str]:
-    """Ask `docker compose` for the project's configuration and return the base images that it needs."""
+def spare_images(config: Mapping[str, Any]) -> set[str]:
+    """Return the images that only services of a profile need: the others start without them."""
+    services: Mapping[str, Mapping[str, Any]] = config.get("services") or {}
+    needed = {name: service for name, service in services.items() if not service.get("profiles")}
+    return set(compose_images(config)) - set(compose_images({"services": needed}))
+
+
+def discover_images() -> tuple[list[str], set[str]]:
+    """Ask `docker compose` for the project's configuration. Return its base images, and which of them are spare."""
     command = ["docker", "compose", "--profile", "*", "config", "--format", "json"]
     result = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
     if result.returncode != 0:
         raise BaseImageError(f"`{shlex.join(command)}` failed:\n{result.stderr.strip()}")
-    return compose_images(json.loads(result.stdout))
+    config = json.loads(result.stdout)
+    return compose_images(config), spare_images(config)
 
 
 # --- Stand-ins -------------------------------------------------------------------------------------------------------
@@ -155,7 +167,7 @@ def stand_in_folder(image: str, stand_ins: Path = STAND_INS) -> Path:
     repository, _ = split_image(image)
     folder = stand_ins / repository
     if not (folder / "Dockerfile").is_file():
-        raise BaseImageError(
+        raise NoStandInError(
             f"{image}: it is not here, its registry does not give it, and there is no stand-in for it. "
             f"Load it with `docker load`, or write {folder / 'Dockerfile'} (see README.md there)."
         )
@@ -307,8 +319,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         require_docker()
-        for image in options.images or discover_images():
-            provide(image, options.pull_timeout)
+        images, spare = (options.images, set()) if options.images else discover_images()
+        for image in images:
+            try:
+                provide(image, options.pull_timeout)
+            except NoStandInError:
+                if image not in spare:
+                    raise
+                report("missing", image, "only a profile needs it, and there is no stand-in")
     except BaseImageError as error:
         print(f"base-images: {error}", file=sys.stderr)
         return 1

@@ -43,7 +43,7 @@ def build(settings: GatewaySettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.house = house = House.build(settings)
         when_told_to_stop(house.watchers.close)
-        with metrics.told(settings):
+        async with metrics.told(settings, house.results):
             yield
         await house.close()
 

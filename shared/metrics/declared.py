@@ -61,9 +61,13 @@ REQUESTS = Counter(
     ("route", "method", "status"),
     most=500,
 )
+RESULT_STORE_UP = Gauge("taskhouse_result_store_up", "1 while the result store answers the gateway")
 
 BROKER_UP = Gauge("taskhouse_broker_up", "1 while the broker's management API answers the exporter")
 QUEUE_READY = Gauge("taskhouse_queue_ready", "Messages that nobody has taken", ("queue",))
+QUEUE_PUBLISHED = Counter(
+    "taskhouse_queue_published_total", "Messages that came to the queue since the exporter began to look", ("queue",)
+)
 QUEUE_UNACKED = Gauge("taskhouse_queue_unacked", "Messages that were taken and not yet acknowledged", ("queue",))
 QUEUE_CONSUMERS = Gauge("taskhouse_queue_consumers", "Consumers", ("queue",))
 QUEUE_OLDEST = Gauge("taskhouse_queue_oldest_seconds", "How long the first message has waited, at least", ("queue",))

@@ -36,6 +36,10 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
+#: Names of tasks that this process has begun.
+_begun: set[str] = set()
+
+
 class Request(RequestWithCause):
     """The request of before, counting."""
 
@@ -50,6 +54,7 @@ class Request(RequestWithCause):
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """As the other."""
         super().on_accepted(pid, time_accepted)
+        _begun.add(self.name)
         waited = _waited(self)
         if waited is not None:
             declared.WAIT.observe(waited, self.name)
@@ -124,6 +129,7 @@ def _waited(request: Request) -> float | None:
 
 def succeeded(name: str, seconds: float) -> None:
     """Count a task that was run without a request of its own."""
+    _begun.add(name)
     declared.RUN.observe(seconds, name)
     declared.TASKS.inc(name, "succeeded")
 
@@ -142,5 +148,6 @@ def look(pool: Any) -> None:
     except RuntimeError:
         # A thread of the pool has changed the set; the next look will do.
         return
-    declared.RUNNING.replace(running)
+    # Also those that no look has met: none of them runs now.
+    declared.RUNNING.replace({**dict.fromkeys(tuple(_begun), 0), **running})
     declared.PROCESSES.set(getattr(pool, "num_processes", 0) or 0)

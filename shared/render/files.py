@@ -8,16 +8,21 @@ from pathlib import Path
 
 from shared import contract
 from shared.render import (
+    alerts,
     broker,
     cluster,
     compose,
     definitions,
     kubernetes,
     kubernetes_options,
+    prometheus,
     redis_broker,
     requirements,
     tls,
 )
+from shared.render.dashboards import broker as broker_dashboard
+from shared.render.dashboards import overview
+from shared.render.dashboards import service as service_dashboard
 from shared.render.kubernetes import kubernetes_name
 from shared.topology import SERVICES
 
@@ -60,8 +65,23 @@ def _kubernetes() -> Iterator[RenderedFile]:
     components = root / "components"
     yield RenderedFile(components / "autoscaling" / "scaled-objects.yaml", kubernetes_options.scaled_objects)
     yield RenderedFile(components / "disruption-budgets" / "workers.yaml", kubernetes_options.disruption_budgets)
+    yield RenderedFile(components / "monitoring" / "rules.yaml", kubernetes_options.prometheus_rule)
     yield RenderedFile(components / "network-policies" / "workers.yaml", kubernetes_options.network_policies)
     yield RenderedFile(components / "external-secrets" / "secrets.yaml", kubernetes_options.external_secrets)
+
+
+def _alerts() -> Iterator[RenderedFile]:
+    for name, found in alerts.groups().items():
+        path = Path("compose") / "prometheus" / "rules" / f"{name}.yml"
+        yield RenderedFile(path, partial(alerts.rule_file, name, found))
+
+
+def _dashboards() -> Iterator[RenderedFile]:
+    folder = Path("compose/grafana/dashboards")
+    yield RenderedFile(folder / "overview.json", overview.render)
+    yield RenderedFile(folder / "broker.json", broker_dashboard.render)
+    for spec in SERVICES:
+        yield RenderedFile(folder / f"service-{spec.name}.json", partial(service_dashboard.render, spec))
 
 
 FILES = (
@@ -70,11 +90,14 @@ FILES = (
     RenderedFile(Path("compose/redis-broker.yaml"), redis_broker.render),
     RenderedFile(Path("compose/cluster.yaml"), cluster.render),
     RenderedFile(Path("compose/tls.yaml"), tls.render),
+    RenderedFile(Path("compose/prometheus/prometheus.yml"), prometheus.render),
+    *_alerts(),
     RenderedFile(Path("compose/rabbitmq/cluster.conf"), cluster.configuration),
     RenderedFile(Path("compose/rabbitmq/definitions.json"), definitions.render),
     RenderedFile(Path("compose/rabbitmq/taskhouse.conf"), broker.render),
     RenderedFile(Path("requirements/services.in"), requirements.services),
     RenderedFile(Path("shared/signatures/contract.json"), contract.render),
+    *_dashboards(),
     *_kubernetes(),
 )
 

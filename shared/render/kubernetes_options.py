@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Any
 
+from shared.render import alerts
 from shared.render.definitions import VHOST
 from shared.render.kubernetes import (
     SYSTEM,
@@ -67,6 +68,21 @@ def external_secrets(services: Iterable[ServiceSpec] = SERVICES) -> str:
         _external_secret("rabbitmq-monitor", ["username", "password"]),
         _external_secret(user_secrets("gateway"), ["gateway_api_keys"]),
         *given,
+    )
+
+
+def prometheus_rule(services: Iterable[ServiceSpec] = SERVICES) -> str:
+    """Every alert, as the Prometheus Operator takes rules; a pool may be scaled to none here."""
+    site = alerts.Site(scaled=True, namespace=SYSTEM, label=kubernetes_name)
+    return dump(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": {"name": SYSTEM, "labels": {"app.kubernetes.io/part-of": SYSTEM}},
+            "spec": {
+                "groups": [alerts.group(name, found, site) for name, found in alerts.groups(services, site).items()]
+            },
+        }
     )
 
 

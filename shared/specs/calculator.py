@@ -8,6 +8,8 @@ SPEC = ServiceSpec(
     concurrency=(2, 4),
     soft_time_limit=30,
     time_limit=45,
+    # Somebody looks at a page meanwhile.
+    patience=120,
     memory=384 * 2**20,
     calls=("webhook",),
     settings=("LOG_LEVEL", "LOG_FORMAT"),

@@ -10,6 +10,8 @@ SPEC = ServiceSpec(
     # GitHub may take 30 s to answer, and a task may have to wait for a connection first.
     soft_time_limit=60,
     time_limit=90,
+    # The five pages of one report, and the files of all its languages, come at once.
+    patience=600,
     # Twelve processes, each with a report's pages: 500 MiB were seen, and 512 MiB were not enough.
     memory=2**30,
     requests=Requests(memory=224 * 2**20),

@@ -1,8 +1,10 @@
 """Debian's Chromium, and the page in both houses."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -15,6 +17,8 @@ from tests.stand_ins.github import GitHubStandIn
 
 #: Where a person would read what was caught; nothing listens there.
 INBOX = "http://localhost:1080/"
+#: Bytes of a picture that does not make cloning slow.
+LARGEST = 150_000
 #: In a container there is no sandbox to be had; and nothing is asked of anybody but the page's server.
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
@@ -83,6 +87,12 @@ def served(request: pytest.FixtureRequest) -> Served:
 def here(embedded_page: Served) -> Served:
     """The one on this machine, for what is the same in both."""
     return embedded_page.fresh()
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Where pictures go: a folder that nobody keeps, unless SCREENSHOTS names another."""
+    return Path(os.environ.get("SCREENSHOTS") or tmp_path)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The README's pictures of the page, made by the page itself: `make screenshots` keeps them in docs/images."""
 
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -9,23 +8,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Served
+from tests.browser.conftest import LARGEST, Served
 
 pytestmark = pytest.mark.browser
 
-#: Bytes of a picture that does not make cloning slow.
-LARGEST = 150_000
 PICTURES: dict[str, dict[str, Any]] = {
     "page-light": {"viewport": {"width": 900, "height": 1180}, "color_scheme": "light"},
     "page-dark": {"viewport": {"width": 900, "height": 1180}, "color_scheme": "dark"},
     "page-phone": {"viewport": {"width": 360, "height": 1180}, "color_scheme": "light"},
 }
-
-
-@pytest.fixture
-def album(tmp_path: Path) -> Path:
-    """Where pictures go: a folder that nobody keeps, unless SCREENSHOTS names another."""
-    return Path(os.environ.get("SCREENSHOTS") or tmp_path)
 
 
 @pytest.mark.parametrize("name", PICTURES)

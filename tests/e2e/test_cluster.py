@@ -24,42 +24,6 @@ def until(what: str, happened: Callable[[], object], seconds: float = 60) -> Non
         time.sleep(0.2)
 
 
-def flower(compose: ComposeHouse, path: str, *, known: bool = True) -> requests.Response:
-    """Ask Flower, with or without its password."""
-    user = ("admin", compose.passwords()["flower"]) if known else None
-    return requests.get(f"http://127.0.0.1:{compose.ports['FLOWER_PORT']}{path}", auth=user, timeout=TIMEOUT)
-
-
-def test_flower_shows_the_worker_and_the_task(compose: ComposeHouse) -> None:
-    # Given a report that was made
-    report(compose, "--period", "week", "--refresh")
-
-    # When somebody who knows the password looks
-    # Then Flower shows the reporter's worker and the tasks that it ran
-    until("Flower knows the worker", lambda: flower(compose, "/api/workers?refresh=1").json())
-    workers = flower(compose, "/api/workers").json()
-    assert [name for name in workers if name.startswith("reporter@")]
-    done = {task["name"] for task in flower(compose, "/api/tasks").json().values() if task["state"] == "SUCCESS"}
-    assert {"reporter.fetch_repos", "reporter.build_report"} <= done
-    # And what it shows of the worker's settings holds no password
-    passwords = [
-        compose.compose("exec", "-T", "reporter", "cat", f"/run/secrets/{name}").stdout
-        for name in ("broker_password", "redis_password")
-    ]
-    assert all(passwords)
-    assert not [password for password in passwords if password in json.dumps(workers)]
-
-
-@pytest.mark.parametrize("path", ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics"])
-def test_flower_refuses_a_visitor_without_credentials(compose: ComposeHouse, path: str) -> None:
-    # When a stranger looks
-    answer = flower(compose, path, known=False)
-
-    # Then nothing is shown, but for one who knows the password it is
-    assert answer.status_code == 401
-    assert flower(compose, path).status_code == 200
-
-
 def test_the_operator_sees_every_service_and_its_pool_at_one_look(compose: ComposeHouse) -> None:
     def services() -> list[dict[str, object]]:
         said = compose.compose("run", "--rm", "-T", "cli", "top", "--once", "--format", "json")

@@ -1,13 +1,16 @@
 """Scaling, policies, budgets, monitors and the servers' own settings."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from shared.render import alerts
 from shared.render.kubernetes import kubernetes_name, selector
 from shared.spec import ServiceSpec
 from shared.topology import SERVICES
+from tests.alerts.tools import run
 from tests.k8s.manifests import (
     ROOT,
     Json,
@@ -116,11 +119,15 @@ def test_one_container_of_a_pool_leaves_at_a_time(combinations: dict[str, Manife
 
 def test_every_monitor_finds_the_port_that_it_scrapes(combinations: dict[str, Manifests]) -> None:
     made = combinations["local with monitoring"]
+    workers = {kubernetes_name(spec.name) for spec in SERVICES}
+    whom = {"processes": workers | {"gateway", "beat"}, "exporter": {"exporter"}}
+    assert {name_of(monitor) for monitor in made.of("PodMonitor")} == whom.keys()
     for monitor in made.of("PodMonitor"):
         found = [one for one in made.workloads if selects(monitor["spec"]["selector"], labels_of(one))]
-        workers = {kubernetes_name(spec.name) for spec in SERVICES}
-        assert {name_of(one) for one in found} == workers | {"gateway", "beat", "exporter"}
+        assert {name_of(one) for one in found} == whom[name_of(monitor)]
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            # What the exporter tells of a service keeps that service's name.
+            assert endpoint.get("honorLabels", False) == (name_of(monitor) == "exporter")
             for one in found:
                 assert endpoint["port"] in [port["name"] for port in container_of(one)["ports"]]
     for monitor in made.of("ServiceMonitor"):
@@ -129,6 +136,40 @@ def test_every_monitor_finds_the_port_that_it_scrapes(combinations: dict[str, Ma
         ]
         ports = {port["name"] for service in services for port in service["spec"]["ports"]}
         assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= ports
+
+
+def test_the_alerts_are_those_of_compose_and_look_at_series_that_are_there(
+    combinations: dict[str, Manifests], tmp_path: Path
+) -> None:
+    for name in ("local with monitoring", "production"):
+        made = combinations[name]
+        groups = made.one("PrometheusRule", "taskhouse")["spec"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        # Given the alerts of compose, of each service and of the house
+        compose = {(name, one.name, one.service) for name, found in alerts.groups().items() for one in found}
+        assert {
+            (group["name"], one["alert"], one["labels"]["service"]) for group in groups for one in group["rules"]
+        } == {(name, alert, kubernetes_name(service)) for name, alert, service in compose}
+        # Then what they ask of a service, they ask by the name that its monitor gives it
+        monitored = {
+            labels_of(one)["app.kubernetes.io/name"]
+            for monitor in made.of("PodMonitor")
+            for one in made.workloads
+            if selects(monitor["spec"]["selector"], labels_of(one))
+        }
+        asked = {found for rule in rules for found in re.findall(r'up{service="([\w-]+)"', rule["expr"])}
+        assert asked == monitored | {"rabbitmq"}
+        # And of no other namespace's
+        spaces = {found for rule in rules for found in re.findall(r'up{service=[^}]*namespace="(\w+)"', rule["expr"])}
+        assert spaces == {made.one("PrometheusRule", "taskhouse")["metadata"]["namespace"]}
+        # And a pool that is scaled to none is not missed while nothing waits
+        empty = {spec.name for spec in SERVICES if spec.scale[0] == 0}
+        for rule in rules:
+            if rule["alert"] == "NoConsumer":
+                assert ("queue_ready" in rule["expr"]) == (rule["labels"]["service"] in empty), rule["expr"]
+        # And Prometheus can read them
+        (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
+        run("promtool", "check", "rules", tmp_path / "rules.yml")
 
 
 # --- Servers ----------------------------------------------------------------------------------------------------------

@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.request import urlopen
 
 from celery import Signature
 from celery.result import AsyncResult
+from prometheus_client.parser import text_string_to_metric_families
 
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.render.worker import worker_arguments
 from shared.topology import dead_letter_queue, service
 from tests.servers import OwnBroker, OwnRedis
+from tests.serving import free_port
 from tests.stand_ins.smtp import SmtpStandIn
 from tests.waiting import eventually
 
@@ -27,6 +31,7 @@ class Cluster:
     """The mailer's worker on this machine, beside a real broker and a real Redis."""
 
     def __init__(self, broker: OwnBroker, redis: OwnRedis, smtp: SmtpStandIn, folder: Path) -> None:
+        self._port = free_port()
         self._environ = {
             **os.environ,
             **broker.user("mailer", redis),
@@ -34,6 +39,7 @@ class Cluster:
             "SMTP_TIMEOUT": "1",
             "MAIL_LEASE": "1.5",
             "REPORTS_URL": str(folder / "reports"),
+            "STATUS_HOST": "127.0.0.1",
             # What it counts by itself while Redis is away lies there.
             "TMPDIR": str(folder),
         }
@@ -44,10 +50,12 @@ class Cluster:
     def start(self) -> None:
         """One more worker."""
         health = self.log.with_name(f"consuming-{uuid.uuid4()}")
+        # One of several counts where it is asked.
+        status = {} if self._workers else {"STATUS_PORT": str(self._port)}
         with self.log.open("ab") as output:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "celery", *worker_arguments(service("mailer"))],
-                env={**self._environ, "HEALTH_FILE": str(health)},
+                env={**self._environ, **status, "HEALTH_FILE": str(health)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -59,6 +67,24 @@ class Cluster:
     def publish(self, signature: Signature) -> AsyncResult:
         """Publish as an operator; gives the answer that will come."""
         return self.app.send_task(signature.task, kwargs=signature.kwargs, **signature.options)
+
+    def send(self, signatures: Iterable[Signature]) -> None:
+        """Publish all of them."""
+        for signature in signatures:
+            self.publish(signature)
+
+    def mails(self) -> Counter[tuple[str, str]]:
+        """How many the first worker has counted, by kind and by what became of them."""
+        with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=10) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        return Counter(
+            {
+                (sample.labels["kind"], sample.labels["outcome"]): int(sample.value)
+                for family in families
+                for sample in family.samples
+                if sample.name == "taskhouse_mails_total"
+            }
+        )
 
     def has_done(self, answers: Iterable[AsyncResult]) -> bool:
         """Whether the worker's log says so of each of these tasks, whose results nobody keeps."""

@@ -117,6 +117,16 @@ class TestComposeImages:
     def test_no_services(self) -> None:
         assert build.compose_images({}) == []
 
+    def test_what_a_profile_alone_needs_is_spare(self) -> None:
+        config = {
+            "services": {
+                "results": {"image": "redis:8"},
+                "pages": {"image": "grafana/grafana:12", "profiles": ["monitoring"]},
+                "more": {"image": "redis:8", "profiles": ["monitoring"]},
+            }
+        }
+        assert build.spare_images(config) == {"grafana/grafana:12"}
+
 
 class TestStandInFolder:
     @pytest.fixture

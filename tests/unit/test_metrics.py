@@ -175,7 +175,8 @@ def test_the_gateway_counts_by_route(tmp_path: Path) -> None:
             site.get(path)
         site.request("BREW", "/healthz")
         # Then what counts is the route
-        found = samples(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        told = samples(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        found = {name: count for name, count in told.items() if name.startswith("http_")}
         # And the gateway's own port says nothing of it
         assert site.get("/metrics").status_code == 404
     assert found == {

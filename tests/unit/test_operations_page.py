@@ -11,31 +11,28 @@ import click
 import pytest
 import yaml
 
+from shared.render import alerts
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 TRACING = (ROOT / "docs" / "tracing.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE + TRACING, flags=re.S)
 COMMANDS = [shlex.split(line) for block in BLOCKS for line in block.splitlines() if line.strip()]
 CLI = [command[5:] for command in COMMANDS if command[:5] == "docker compose run --rm cli".split()]
-#: The alarms that an operator must know what to do about.
-ALARMS = (
-    "No consumer",
-    "A worker that is up and does not consume",
-    "The oldest message is too old",
-    "Dead letters grow",
-    "A message without a service",
-    "Many retries",
-    "Beat is silent",
-    "Mail is held back",
-    "The broker has an alarm",
-    "The result store is away",
-    "Delayed messages do not arrive",
-)
+#: Each section, by the anchor that a link to it has.
+SECTIONS = dict(zip(*[iter(re.split(r"^#+ (.*)\n", PAGE, flags=re.M)[1:])] * 2, strict=True))
+ANCHORS = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-"): body for title, body in SECTIONS.items()}
+ALERTS = [alert for alerts in alerts.groups().values() for alert in alerts]
 
 
-@pytest.mark.parametrize("alarm", ALARMS)
-def test_each_alarm_has_a_runbook(alarm: str) -> None:
-    assert f"\n### {alarm}\n" in PAGE
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: f"{alert.service}-{alert.name}")
+def test_each_alert_has_a_runbook_that_says_what_to_do(alert: alerts.Alert) -> None:
+    # Given the section that its mail leads to
+    body = ANCHORS[alert.runbook]
+    # Then that has a command
+    assert "```sh" in body
+    # And names the metric that the alert looks at
+    assert any(metric in body for metric in re.findall(r"taskhouse_\w+|\bup\b", alert.expr)), alert.expr
 
 
 @pytest.fixture

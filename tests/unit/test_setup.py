@@ -123,9 +123,10 @@ def test_a_person_is_shown_what_a_person_needs(tmp_path: Path, capsys: pytest.Ca
 
     # Then there is a line a server: where, who, with which password
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["flower", "rabbitmq"]
+    assert [line.split()[0] for line in lines] == ["flower", "rabbitmq", "grafana"]
     assert lines[0].split()[-1] == (tmp_path / "people" / "flower").read_text()
     assert f'basic_auth = ["admin:{lines[0].split()[-1]}"]' in (tmp_path / "flower" / "flowerconfig.py").read_text()
+    assert lines[2].split()[-1] == (tmp_path / "grafana" / "admin-password").read_text()
     assert not [line for line in lines if (tmp_path / "reporter" / "broker_password").read_text() in line]
 
 

@@ -100,7 +100,12 @@ def test_time_limits_in_the_wrong_order_are_refused(soft: int, hard: int) -> Non
 def test_a_time_limit_just_below_the_brokers_consumer_timeout_is_taken() -> None:
     # RabbitMQ's default is half an hour: https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout
     assert CONSUMER_TIMEOUT == 30 * 60
-    validate((replace(GOOD, time_limit=CONSUMER_TIMEOUT - 1),))
+    validate((replace(GOOD, time_limit=CONSUMER_TIMEOUT - 1, patience=CONSUMER_TIMEOUT),))
+
+
+def test_a_patience_that_ends_before_a_slow_task_does_is_refused() -> None:
+    complaint = refusal(replace(GOOD, patience=GOOD.time_limit))
+    assert complaint.startswith("service 'painter': patience must be more seconds than time_limit")
 
 
 def test_calling_a_service_that_is_not_there_is_refused() -> None:

@@ -55,6 +55,9 @@ def scrape(port: int) -> Metrics:
 def test_each_queue_is_told_with_its_depth_and_its_age(house: House, exporter: int) -> None:
     # Given no worker, two messages that wait, one that is delayed and one that nobody takes
     eventually(lambda: scrape(exporter)("broker_up") == 1)
+    # What came before it looked is not counted.
+    before = scrape(exporter)("queue_published_total", queue=QUEUE)
+    assert before == 0
     for _ in range(2):
         house.send("now")
     house.send("now", countdown=3600)
@@ -67,6 +70,8 @@ def test_each_queue_is_told_with_its_depth_and_its_age(house: House, exporter: i
         # And the first one grows old
         eventually(lambda: scrape(exporter)("queue_oldest_seconds", queue=QUEUE) >= 3, patience=60)
         metrics = scrape(exporter)
+        assert metrics("queue_published_total", queue=QUEUE) == 2
+        assert metrics("queue_published_total", queue="unrouted") == 1
         assert metrics("queue_consumers", queue=QUEUE) == 0
         assert {spec.name: 1 for spec in SERVICES} == metrics.all("delay_bound", "service")
         assert metrics.all("broker_alarm", "kind") == {"memory": 0, "disk": 0}

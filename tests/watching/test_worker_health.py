@@ -79,6 +79,11 @@ def test_a_consumer_that_an_operator_cancelled_stays_away_until_he_adds_it(house
     house.app.control.add_consumer(QUEUE)
     eventually(house.ready)
     assert house.works()
+    # And when he adds another service's, which every worker hears, it has nothing to do with that
+    house.app.control.add_consumer("mailer")
+    eventually(lambda: "'mailer' is another service's" in house.log.read_text())
+    assert house.works() and house.ready()
+    assert "ACCESS_REFUSED" not in house.log.read_text()
 
 
 def test_a_pool_that_hangs_is_unready(house: House) -> None:

@@ -104,6 +104,9 @@ def test_a_delay_is_no_wait(house: House) -> None:
     house.start()
     house.send("now", countdown=3).get(timeout=20)
     assert house.metrics()("task_wait_seconds_sum", task=f"{QUEUE}.now") < 2
+    # And that it does not run any more is told, though no look has met it
+    running = "taskhouse_tasks_running", frozenset({("task", f"{QUEUE}.now")})
+    eventually(lambda: house.metrics().samples.get(running) == 0)
 
 
 def test_what_a_worker_does_not_do_is_counted_too(house: House) -> None:

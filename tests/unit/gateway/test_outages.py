@@ -1,6 +1,7 @@
 """A broker and a result store that are away: refused at once, silent for ever, or without a name. No containers: what
 is played here is the network. The servers themselves are taken away in tests/e2e/test_gateway.py."""
 
+import re
 import socket
 import threading
 import time
@@ -11,8 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from services.gateway import metrics
 from services.gateway.broker import Attempt, BrokerAway
-from tests.serving import Serve, free_port, problem
+from tests.servers import OwnRedis
+from tests.serving import Serve, free_port, problem, until
 
 #: Seconds in which everything must be answered.
 BOUND = 2.0
@@ -125,6 +128,39 @@ def test_an_outage_elsewhere_does_not_make_the_process_ill(serve: Serve, away: s
     assert answer.json() == {"broker": "away", "results": "away", "reports": "ok"}
     # And what needs neither is served
     assert site.get("/").status_code == site.get("/reports").status_code == 200
+
+
+def store_up(port: int) -> str:
+    """What the gateway tells Prometheus of the result store."""
+    found = re.search(r"^taskhouse_result_store_up (.*)$", httpx.get(f"http://127.0.0.1:{port}/metrics").text, re.M)
+    return found[1] if found else ""
+
+
+def test_a_result_store_that_is_away_is_told_to_prometheus(
+    serve: Serve, away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "LOOK", 0.1)
+    port = free_port()
+    serve(**settings(away, away), status_port=port, status_host="127.0.0.1")
+    until(lambda: store_up(port) == "0.0")
+
+
+def test_a_result_store_that_comes_back_is_told_too(
+    serve: Serve, closed: str, redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "LOOK", 0.1)
+    port = free_port()
+    ours = {**settings(closed, closed), "redis_url": redis.url}
+    serve(**ours, status_port=port, status_host="127.0.0.1")
+    until(lambda: store_up(port) == "1.0")
+    # When it goes away, and comes back
+    redis.stop()
+    try:
+        until(lambda: store_up(port) == "0.0")
+    finally:
+        redis.start()
+    # Then so does the metric
+    until(lambda: store_up(port) == "1.0")
 
 
 def test_many_who_ask_for_readiness_share_one_look(serve: Serve, silent: str) -> None:

@@ -1,0 +1,1 @@
+"""Grafana's dashboards: an overview, one a service, one of the broker. `render` of each gives the file's text."""
