@@ -147,19 +147,20 @@ class WatchedHouse:
         found = self.ask("alerts")["alerts"]
         return {(one["labels"]["alertname"], one["labels"]["service"]): one for one in found}
 
-    def fires(self, *wanted: tuple[str, str], patience: float = 30) -> None:
-        """Wait until all of these do, each with words that an operator can read."""
+    def fires(self, *wanted: tuple[str, str], patience: float = 60) -> None:
+        """Wait until each of these has fired, with words that an operator can read; not all at once, as some pass."""
+        fired: dict[tuple[str, str], dict[str, Any]] = {}
 
-        def missing_ones() -> set[tuple[str, str]]:
-            return set(wanted) - {key for key, one in self.alerts().items() if one["state"] == "firing"}
+        def each_has() -> bool:
+            fired.update({key: one for key, one in self.alerts().items() if one["state"] == "firing"})
+            return set(wanted) <= fired.keys()
 
         try:
-            eventually(lambda: not missing_ones(), patience)
+            eventually(each_has, patience)
         except AssertionError:
-            raise AssertionError(f"{missing_ones()} does not fire, but {self.alerts().keys()}") from None
-        found = self.alerts()
+            raise AssertionError(f"{set(wanted) - fired.keys()} did not fire, but {fired.keys()}") from None
         for key in wanted:
-            words = found[key]["annotations"]
+            words = fired[key]["annotations"]
             assert "<error" not in words["summary"] + words["description"], words
             assert words["runbook_url"].startswith("docs/operations.md#")
 

@@ -1,5 +1,6 @@
 """The one truth, and what it refuses."""
 
+import keyword
 import re
 from dataclasses import replace
 
@@ -26,7 +27,7 @@ GOOD = ServiceSpec(name="painter", summary="paints")
 
 #: Every name that `validate` accepts.
 names = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True).filter(
-    lambda name: name not in RESERVED_NAMES and not name.startswith("celery_")
+    lambda name: name not in RESERVED_NAMES and not name.startswith("celery_") and not keyword.iskeyword(name)
 )
 
 
