@@ -147,7 +147,7 @@ class WatchedHouse:
         found = self.ask("alerts")["alerts"]
         return {(one["labels"]["alertname"], one["labels"]["service"]): one for one in found}
 
-    def fires(self, *wanted: tuple[str, str], patience: float = 30) -> None:
+    def fires(self, *wanted: tuple[str, str], patience: float = 60) -> None:
         """Wait until all of these do, each with words that an operator can read."""
 
         def missing_ones() -> set[tuple[str, str]]:
