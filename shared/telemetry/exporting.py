@@ -1,6 +1,6 @@
 """Spans on their way to a collector: in batches, by a thread of each process, and nobody waits for them.
 
-A pool's processes are forked, and no thread is forked along: each process makes a provider with its first span. It
+A pool's processes are forked, and no thread is forked along: each process makes a provider for itself, at its start. It
 sends what it has left when it ends; of a pool's process, which leaves without Python's own way out, Celery says when.
 """
 
@@ -62,6 +62,8 @@ class Exporting:
         self._lock = threading.Lock()
         # Another thread of the parent may have held it.
         os.register_at_fork(after_in_child=self._renew_lock)
+        # A tenth of a second that no task should take.
+        signals.worker_process_init.connect(self._start, weak=False, dispatch_uid=f"spans-{id(self)}")
         self._tracer: Tracer
         self._provider: TracerProvider
         self._exporter: Exporter
@@ -82,6 +84,9 @@ class Exporting:
         if not self._exporter.away:
             self._exporter.hurry()
             self._provider.shutdown()
+
+    def _start(self, **_: Any) -> None:
+        self.tracer()
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()

@@ -9,15 +9,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import redis
+from click.testing import CliRunner
 
 from services.gateway.broker import BrokerAway, Publisher, Uncertain
 from shared import redis_broker
 from shared.app import create_app
+from shared.cli.trace import trace
 from shared.config import Settings
 from shared.redis_broker import DelayTooLong, Unroutable
 from shared.signatures import calculator
@@ -53,6 +56,19 @@ def test_a_worker_and_a_publisher_say_what_is_weaker(place: House, caplog: pytes
         assert weaker in caplog.text
         assert weaker in place.workers["calculator"].log.read_text()
         assert weaker in page
+
+
+def test_a_canvas_is_traced_here_too(place: House) -> None:
+    # Given a task, and one after it that fails
+    last = (calculator.add(1, 2) | calculator.add_days.si(3_000_000)).delay()
+    place.letter(last.id)
+    # Then the tree is told, with the dead letter, which lies in a list
+    traced = CliRunner().invoke(trace, [last.id, "--format", "json"], obj=SimpleNamespace(app=place.app))
+    assert traced.exit_code == 0, traced.output
+    tree = json.loads(traced.stdout)
+    (failed,) = tree["children"]
+    assert (tree["id"], tree["state"], failed["id"]) == (last.parent.id, "SUCCESS", last.id)
+    assert failed["dead_letter"]["reason"] == "invalid_arguments" and failed["wait"] >= 0
 
 
 def test_a_task_that_ends_its_process_is_a_dead_letter_in_the_end(place: House) -> None:
