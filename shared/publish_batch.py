@@ -101,10 +101,11 @@ class Batch:
         try:
             if self._app.settings.declared_ahead:
                 with self._app.producer_or_acquire() as producer:
-                    self._go(producer.connection)
-            else:
-                # There the messages are left one by one.
-                self._alone, self._todo = self._todo, self._alone
+                    if producer.connection.transport.driver_name == "py-amqp":
+                        self._go(producer.connection)
+            # With another client or broker all is left one by one.
+            self._alone.extend(self._todo)
+            self._todo.clear()
             self._one_by_one()
         except NotSent as error:
             # All connections of this process are in use.
