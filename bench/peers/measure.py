@@ -76,7 +76,10 @@ def measure(peer: Peer, workload: str, kind: str, servers: Servers, short: bool)
             if workload in THROUGHPUT:
                 peak = _wait(worker, rate, log)
                 return Figure(float(rate.read_text()), peak)
-            value = _client(peer, workload, count, environ)
+            try:
+                value = _client(peer, workload, count, environ)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}; its worker said: {log.read_text()[-600:]}") from None
             return Figure(value, _peak(worker.pid))
         finally:
             _end(worker)
