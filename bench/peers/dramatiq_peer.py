@@ -22,6 +22,15 @@ PEERS = (
         tasks=8,
         note="8 threads",
     ),
+    # As it publishes unless told otherwise: what the broker does not take is lost in silence.
+    Peer(
+        "dramatiq, without confirms",
+        "dramatiq_peer",
+        _WORKER,
+        "rabbitmq",
+        ("publish",),
+        environ={"BENCH_UNCONFIRMED": "1"},
+    ),
 )
 
 
@@ -35,7 +44,8 @@ class Broker(RabbitmqBroker):
 
 # pika takes `//` for a virtual host without a name.
 _url = os.environ["BENCH_RABBITMQ"].removesuffix("//") + "/%2F"
-broker = Broker(url=_url, confirm_delivery="BENCH_CONFIRMS" in os.environ)
+_confirms = "BENCH_CONFIRMS" in os.environ and "BENCH_UNCONFIRMED" not in os.environ
+broker = Broker(url=_url, confirm_delivery=_confirms)
 broker.add_middleware(Results(backend=RedisBackend(url=os.environ["BENCH_REDIS"])))
 dramatiq.set_broker(broker)
 _actors = {
