@@ -183,6 +183,8 @@ class Batch:
             if self._todo and room > 0 and wire.blocked is None:
                 self._write(wire, writer, room)
                 room = self._window - len(wire.unconfirmed)
+            if not self._todo and not wire.unconfirmed:
+                break  # the last ones were refused here: nobody has anything to say
             more = bool(self._todo) and room > 0 and wire.blocked is None
             try:
                 wire.read(0 if more else self._patience(wire, last))
