@@ -6,6 +6,7 @@ PYTHON ?= python3
 # The environment that runs the first look is small; the developer's holds everything.
 DEMO := .cache/venv-demo
 VENV := .venv
+BENCH := .cache/venv-bench
 COMPOSE := docker compose
 PERIOD ?= week
 N ?= 3
@@ -98,7 +99,7 @@ hooks: $(VENV)/ready ## have git run the quick checks before each commit
 	@$(VENV)/bin/pre-commit install
 
 ##@ Work on it
-.PHONY: test lint chaos topology contract k8s-resources lock screenshots
+.PHONY: test lint chaos bench topology contract k8s-resources lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
 	@$(VENV)/bin/pytest $(PYTEST)
 
@@ -112,6 +113,9 @@ chaos: $(VENV)/ready ## break the cluster and count; CASE=kill-child plays one, 
 	@CHAOS_FORM=$(if $(SHORT),short,long) CHAOS_SEED=$(SEED) CHAOS_RECORD=$(if $(SHORT),,tests/chaos/figures.json) \
 	  $(VENV)/bin/pytest tests/chaos -s $(if $(CASE),-k "[$(CASE)]")
 	@$(if $(SHORT),,$(VENV)/bin/python -m tests.chaos.table)
+
+bench: $(BENCH)/ready ## measure the peers side by side, on a quiet machine: bench/results/<date>.md; SHORT=1 shows that it runs
+	@$(BENCH)/bin/python -m bench.peers $(if $(SHORT),--short --rounds 1,--write)
 
 screenshots: $(VENV)/ready ## take the README's pictures, with Chromium; Flower's needs Docker
 	@SCREENSHOTS=docs/images $(VENV)/bin/pytest -q tests/browser/test_screenshots.py tests/browser/test_flower.py
@@ -137,18 +141,21 @@ clean: ## remove the environments and what the first look left
 	@rm -rf $(VENV) .cache .local
 
 $(DEMO)/ready: requirements/demo.txt pyproject.toml
-	$(call environment,$(DEMO),demo)
+	$(call environment,$(DEMO),requirements/demo.txt)
 
 $(VENV)/ready: requirements/dev.txt pyproject.toml
-	$(call environment,$(VENV),dev)
+	$(call environment,$(VENV),requirements/dev.txt)
+
+$(BENCH)/ready: bench/requirements.txt pyproject.toml
+	$(call environment,$(BENCH),bench/requirements.txt)
 
 # Pinned and hash-checked; the project itself is installed editable, without the network.
 OLD = f"Python 3.11 or newer is needed, but $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.13 ..."
 define environment
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit($(OLD))'
-	@echo "making the environment $(1) from requirements/$(2).txt" >&2
+	@echo "making the environment $(1) from $(2)" >&2
 	@$(PYTHON) -m venv --clear $(1)
-	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(2).txt
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
 	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(1)/ready
 endef

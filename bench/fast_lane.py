@@ -23,6 +23,7 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
+from bench.waiting import PATIENCE, until, waiting
 from shared.app import create_app
 from shared.config import Settings
 from shared.signatures import Declaration
@@ -32,7 +33,6 @@ TASKS = 20_000
 ROUNDS = 3
 QUEUE = "calculator"
 PREFETCH = 1000
-PATIENCE = 300.0
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 #: What is measured, and what it is called.
 KINDS = {
@@ -102,7 +102,7 @@ def measure(publisher: Any, kind: str, tasks: int) -> float:
             # As a publisher of ours sends it, but for the wait for each confirmation.
             message = as_sent(f"{kind}-{number}", "calculator.nothing", (), {}, ignore_result=True)
             producer.publish(message.body, headers=message.headers, delivery_mode=2, **where)
-    _until(lambda: _waiting(publisher) >= tasks, "the queue is full")
+    until(lambda: waiting(publisher, QUEUE) >= tasks, "the queue is full")
     with tempfile.TemporaryDirectory() as folder:
         rate = Path(folder, "rate")
         environ = {**os.environ, "BENCH_KIND": kind, "BENCH_RATE": str(rate), "BENCH_TASKS": str(tasks)}
@@ -121,26 +121,13 @@ def measure(publisher: Any, kind: str, tasks: int) -> float:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _until(lambda: rate.exists() or worker.poll() is not None, "the tasks are done")
+            until(lambda: rate.exists() or worker.poll() is not None, "the tasks are done")
             if not rate.exists():
                 raise SystemExit(f"the worker ended with status {worker.returncode}")
         finally:
             worker.terminate()
             worker.wait(PATIENCE)
         return float(rate.read_text())
-
-
-def _waiting(app: Any) -> int:
-    with app.connection_for_write() as connection:
-        return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not within {PATIENCE:g} s: {what}")
-        time.sleep(0.05)
 
 
 def table(rates: dict[str, list[float]]) -> str:

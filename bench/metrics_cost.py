@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.waiting import PATIENCE, until, waiting
 from shared.app import create_app
 from shared.metrics import declared
 from shared.metrics.exposition import Exposition
@@ -30,7 +31,6 @@ ROUNDS = 3
 QUEUE = "calculator"
 #: Seconds of a worker that uses no time any more.
 QUIET = 2.0
-PATIENCE = 120.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _processor_time(app: Any, on: bool, tasks: int) -> float:
             for number in range(tasks):
                 signature = calculator.multiply(number, 2)
                 app.send_task(signature.task, kwargs=signature.kwargs, producer=producer, ignore_result=True)
-        _until(lambda: _waiting(app) == 0, "the queue is empty")
+        until(lambda: waiting(app, QUEUE) == 0, "the queue is empty")
         last, since = _used(pid), time.monotonic()
         while time.monotonic() - since < QUIET:
             time.sleep(0.1)
@@ -106,7 +106,7 @@ def _worker(on: bool) -> Iterator[int]:
             environ |= {"STATUS_PORT": "0", "STATUS_HOST": "127.0.0.1"}
         process = subprocess.Popen([sys.executable, "-m", "celery", *arguments], env=environ, stdout=subprocess.DEVNULL)
         try:
-            _until(lambda: ready.exists() or process.poll() is not None, "the worker consumes")
+            until(lambda: ready.exists() or process.poll() is not None, "the worker consumes")
             if process.poll() is not None:
                 raise SystemExit(f"the worker ended with status {process.returncode}")
             yield process.pid
@@ -124,19 +124,6 @@ def _used(pid: int) -> float:
         # utime and stime, and for the main process those of children that have ended.
         ticks += sum(int(field) for field in fields[11 : 15 if one == str(pid) else 13])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _waiting(app: Any) -> int:
-    with app.connection_for_write() as connection:
-        return int(connection.default_channel.queue_declare(QUEUE, passive=True).message_count)
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not within {PATIENCE:g} s: {what}")
-        time.sleep(0.05)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from shared import celery_config, compression, delays, redis_broker, scope, seri
 from shared.config import Settings
 from shared.dead_letters.cause import DUE, FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.errors import Error
+from shared.message_frames import Catcher
 from shared.metrics.declared import PUBLISHES
 from shared.metrics.kinds import OTHER
 from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent, PublishError
@@ -114,11 +115,12 @@ class App(Celery):
         care = care.of(options.pop("retry", None), options.pop("retry_policy", None))
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
             try:
-                result = super().send_task(name, args, kwargs, producer=Line(producer, care), retry=False, **options)
+                line = producer if isinstance(producer, Catcher) else Line(producer, care)
+                result = super().send_task(name, args, kwargs, producer=line, retry=False, **options)
             except PublishError as error:
-                PUBLISHES.inc(_service_of(name), error.outcome)
+                PUBLISHES.inc(service_of(name), error.outcome)
                 raise
-            PUBLISHES.inc(_service_of(name), "confirmed")
+            PUBLISHES.inc(service_of(name), "confirmed")
             return result
 
     def care(self, timeout: float | None = None) -> Care:
@@ -249,7 +251,8 @@ def _prepare_environment(settings: Settings) -> None:
         os.environ.setdefault(f"CELERY_{command}_LOGLEVEL", settings.log_level)
 
 
-def _service_of(task: str) -> str:
+def service_of(task: str) -> str:
+    """What the publishes of a task are counted under."""
     prefix = task.partition(".")[0]
     return prefix if prefix in _PREFIXES else OTHER
 

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -26,7 +27,7 @@ from shared.topology import CONSUMER_TIMEOUT, MAX_MESSAGE_SIZE
 #: Seconds. RabbitMQ's consumer timeout, under which every task's hard limit lies (shared/topology.py).
 SHORTEST_VISIBILITY = CONSUMER_TIMEOUT
 #: Schemes of a broker's URL.
-BROKERS = ("amqp", "amqps", "pyamqp", "redis", "rediss")
+BROKERS = ("amqp", "amqps", "pyamqp", "librabbitmq", "redis", "rediss")
 
 
 def _url(*schemes: str) -> AfterValidator:
@@ -84,7 +85,7 @@ class Settings(BaseModel):
 
     Attributes:
         broker_url: AMQP URL, several split by `;` for failover; or a Redis URL, for less (docs/choices.md). None starts
-            the embedded mode.
+            the embedded mode. `amqp://` takes the client that is installed, `pyamqp://` and `librabbitmq://` name one.
         broker_failover: further hosts of the same broker, split by commas; user, port and virtual host are those of
             `broker_url`.
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
@@ -183,7 +184,7 @@ class Settings(BaseModel):
             raise ValueError("BROKER_FAILOVER is set but BROKER_URL is not: set both, or neither")
         brokers = (self.broker_url or "").split(";")
         if (len(brokers) > 1 or self.broker_failover) and not all(
-            one.startswith(("amqp", "pyamqp")) for one in brokers
+            one.startswith(("amqp", "pyamqp", "librabbitmq")) for one in brokers
         ):
             raise ValueError("BROKER_URL names several brokers, which must all be AMQP's: give one Redis, or none")
         if self.broker_visibility_timeout < SHORTEST_VISIBILITY:
@@ -195,6 +196,14 @@ class Settings(BaseModel):
             raise ValueError("TLS_CA_FILE is set, but neither is BROKER_URL amqps:// nor REDIS_URL rediss://")
         if len({urlsplit(url).scheme for url in brokers}) > 1:
             raise ValueError("BROKER_URL has parts with and without TLS: give all the same scheme")
+        if urlsplit(brokers[0]).scheme == "librabbitmq":
+            if find_spec("librabbitmq") is None:
+                raise ValueError(
+                    "BROKER_URL is librabbitmq://, but librabbitmq is not installed: say amqp://, which takes what is "
+                    "installed, or pyamqp:// (docs/performance.md)"
+                )
+            if self.broker_reads == "pieces":
+                raise ValueError("BROKER_READS=pieces is py-amqp's, but BROKER_URL is librabbitmq://: say pyamqp://")
         if self.mail_lease <= self.smtp_timeout:
             raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self

@@ -30,7 +30,7 @@ CONNECT_TIMEOUT = 4.0
 #: Seconds that the event of a published task may take: it is for eyes, and its task is on its way.
 EVENT_TIMEOUT = 1.0
 #: Seconds. Less is not worth another attempt.
-_LEAST = 0.05
+LEAST = 0.05
 #: Bytes. A larger body leaves in many frames, and each of them may take as long as all are allowed.
 _ONE_FRAME = 100 * 2**10
 
@@ -43,10 +43,15 @@ class PublishError(Error, OperationalError):
     Attributes:
         passing: whether the same message may be taken later.
         outcome: what metrics call it.
+        told: what the report of a batch calls it.
     """
 
     advice = ""
     outcome = "not_sent"
+
+    @property
+    def told(self) -> str:
+        return self.outcome
 
     def __init__(self, message: str, passing: bool = False) -> None:
         super().__init__(message, passing)
@@ -79,6 +84,14 @@ class Rejected(PublishError):
     outcome = "rejected"
 
 
+class Unroutable(Rejected):
+    """No queue takes the message's routing key, and the alternate exchange has none either."""
+
+    @property
+    def told(self) -> str:
+        return "returned"
+
+
 class Unknown(PublishError):
     """The message was sent, and nobody said what became of it. It may be published again, under the same id."""
 
@@ -98,6 +111,15 @@ _VERDICTS: tuple[tuple[type[BaseException], type[PublishError], bool], ...] = (
     (amqp.ConnectionError, Unknown, True),
     (OSError, Unknown, True),
 )
+
+
+#: Errors that say something of a message that is on its way.
+TELLING = tuple(one[0] for one in _VERDICTS)
+
+
+def verdict(error: BaseException) -> tuple[type[PublishError], bool]:
+    """What one of `TELLING` says of a message that is on its way: what to raise, and whether it may pass."""
+    return next(one[1:] for one in _VERDICTS if isinstance(error, one[0]))
 
 
 @dataclass(frozen=True)
@@ -166,11 +188,10 @@ class Line:
         if self._published:
             self._tell(body, options)
             return
-        body, size = _serialized(body, options)
-        name = _name(options.get("headers"))
-        if self._care.largest is not None and size > self._care.largest:
-            said = f"its body has {size:,} bytes, and the broker takes {self._care.largest:,} (MAX_MESSAGE_SIZE)"
-            raise TooLarge(f"{name}: {said}: {TooLarge.advice}")
+        body, size = serialized(body, options)
+        headers = options.get("headers") or {}
+        name = f"{headers.get('task')}[{headers.get('id')}]"
+        check_size(headers.get("task"), headers.get("id"), size, self._care.largest)
         self._insist(name, body, size, options)
         self._published = True
 
@@ -178,7 +199,7 @@ class Line:
         end = time.monotonic() + self._care.timeout
         hosts = len(self.connection.alt or ()) or 1
         last = None if self._care.retries is None else (self._care.retries + 1) * hosts
-        verdict: PublishError | None = None
+        told: PublishError | None = None
         for attempt in count(1):
             left = end - time.monotonic()
             try:
@@ -188,13 +209,13 @@ class Line:
                 if not isinstance(error.__cause__, amqp.MessageNacked):  # which is an answer
                     self._leave()
                 # Where one attempt may have arrived, what became of the others does not matter.
-                verdict = error if isinstance(error, Unknown) or not isinstance(verdict, Unknown) else verdict
+                told = error if isinstance(error, Unknown) or not isinstance(told, Unknown) else told
                 pause = self._care.pause(attempt // hosts) if attempt % hosts == 0 else 0.0
-                over = attempt == last or self._blocked or end - time.monotonic() - pause < _LEAST
+                over = attempt == last or self._blocked or end - time.monotonic() - pause < LEAST
                 if over or not error.passing:
-                    kind = type(verdict)
-                    text = f"{name}: {verdict}, after {attempt} of {last or 'many'} attempts: {kind.advice}"
-                    raise kind(text, verdict.passing) from error.__cause__
+                    kind = type(told)
+                    text = f"{name}: {told}, after {attempt} of {last or 'many'} attempts: {kind.advice}"
+                    raise kind(text, told.passing) from error.__cause__
                 logger.info("%s: attempt %d: %s", name, attempt, error)
                 time.sleep(pause)
             except BaseException:
@@ -204,70 +225,99 @@ class Line:
 
     def _attempt(self, body: Any, size: int, seconds: float, options: dict[str, Any]) -> None:
         end = time.monotonic() + seconds
-        try:
-            protocol = self._ready(end)
-        except (amqp.AMQPError, OSError) as error:
-            # A broker that lets nobody in under this name and password does not do so later either.
-            passing = isinstance(error, OSError | amqp.RecoverableConnectionError)
-            raise NotSent(f"{self.connection.host} cannot be reached: {_words(error)}", passing) from error
+        protocol = connected(self.connection, self._care, end)
         confirms = getattr(protocol, "confirm_publish", None)
         try:
-            left = max(_LEAST, end - time.monotonic())
-            with _bounded(protocol, left), _cut_off(protocol, left if size > _ONE_FRAME else None):
+            left = max(LEAST, end - time.monotonic())
+            with bounded(protocol, left):
+                self._get_ready(protocol)
+        except (amqp.AMQPError, OSError) as error:
+            raise unreachable(self.connection, error) from error
+        try:
+            left = max(LEAST, end - time.monotonic())
+            with bounded(protocol, left), cut_off(protocol, left if size > _ONE_FRAME else None):
                 self._producer.publish(body, **{**options, "retry": False, "timeout": left, "confirm_timeout": left})
-        except tuple(verdict[0] for verdict in _VERDICTS) as error:
-            kind, passing = next(verdict[1:] for verdict in _VERDICTS if isinstance(error, verdict[0]))
+        except TELLING as error:
+            kind, passing = verdict(error)
             if kind is Unknown and confirms is None:
                 # A transport whose messages are there at once, or not at all.
-                raise NotSent(f"the message cannot be left: {_words(error)}", passing) from error
-            told = f"{self.connection.host} has an alarm, and takes nothing" if self._blocked else _words(error)
+                raise NotSent(f"the message cannot be left: {words(error)}", passing) from error
+            told = f"{self.connection.host} has an alarm, and takes nothing" if self._blocked else words(error)
             raise kind(f"the broker did not confirm: {told}", passing) from error
 
-    def _ready(self, end: float) -> Any:
-        """Connect, as far as a message can be sent; gives the protocol's own connection."""
-        connection = self.connection
-        usual = connection.connect_timeout
-        connection.connect_timeout = max(_LEAST, min(self._care.connect_timeout, end - time.monotonic()))
-        try:
-            if not connection.connected and connection.transport.driver_type == "amqp":
-                names.resolve(connection.hostname, connection.port, connection.connect_timeout)
-            connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
-        finally:
-            connection.connect_timeout = usual
-        protocol = connection.connection
+    def _get_ready(self, protocol: Any) -> None:
+        """Do all that comes before a message is sent."""
         if hasattr(protocol, "on_blocked"):
             protocol.on_blocked = self._on_blocked
-        with _bounded(protocol, max(_LEAST, end - time.monotonic())):
-            channel = self._producer.channel
-            if getattr(protocol, "confirm_publish", False) and not channel._confirm_selected:
-                # py-amqp does it with the first message: here nothing of that is sent yet.
-                channel.confirm_select()
-                channel._confirm_selected = True
-        return protocol
+        channel = self._producer.channel
+        if getattr(protocol, "confirm_publish", False) and not channel._confirm_selected:
+            # py-amqp does it with the first message: here nothing of that is sent yet.
+            channel.confirm_select()
+            channel._confirm_selected = True
 
     def _on_blocked(self, reason: str) -> None:
         self._blocked = True
 
     def _leave(self) -> None:
-        """Give this connection up, without a word to a broker that may not answer, and turn to the next broker."""
-        self.connection.collect()
-        self.connection.maybe_switch_next()
+        leave(self.connection)
         self._producer.revive(self.connection)
 
     def _tell(self, body: Any, options: dict[str, Any]) -> None:
         try:
-            with _bounded(self.connection.connection, EVENT_TIMEOUT):
+            with bounded(self.connection.connection, EVENT_TIMEOUT):
                 bounds = {"retry": False, "timeout": EVENT_TIMEOUT, "confirm_timeout": EVENT_TIMEOUT}
                 self._producer.publish(body, **{**options, **bounds})
         except Exception as error:
-            logger.info("The event of a published task is lost: %s", _words(error))
+            logger.info("The event of a published task is lost: %s", words(error))
             self._leave()
         except BaseException:
             self._leave()
             raise
 
 
-def _serialized(body: Any, options: dict[str, Any]) -> tuple[Any, int]:
+def connected(connection: Any, care: Care, end: float) -> Any:
+    """The protocol's own connection, made unless it is there, to the broker whose turn it is.
+
+    Args:
+        end: by the monotonic clock.
+
+    Raises:
+        NotSent: the broker cannot be reached.
+    """
+    usual = connection.connect_timeout
+    connection.connect_timeout = max(LEAST, min(care.connect_timeout, end - time.monotonic()))
+    try:
+        if not connection.connected and connection.transport.driver_type == "amqp":
+            names.resolve(connection.hostname, connection.port, connection.connect_timeout)
+        connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+    except (amqp.AMQPError, OSError) as error:
+        raise unreachable(connection, error) from error
+    finally:
+        connection.connect_timeout = usual
+    return connection.connection
+
+
+def unreachable(connection: Any, error: BaseException) -> NotSent:
+    """What to raise where a connection is not made."""
+    # A broker that lets nobody in under this name and password does not do so later either.
+    passing = isinstance(error, OSError | amqp.RecoverableConnectionError)
+    return NotSent(f"{connection.host} cannot be reached: {words(error)}", passing)
+
+
+def leave(connection: Any) -> None:
+    """Give a connection up, without a word to a broker that may not answer, and turn to the next broker."""
+    connection.collect()
+    connection.maybe_switch_next()
+
+
+def check_size(task: Any, task_id: Any, size: int, largest: int | None) -> None:
+    """Raise TooLarge where a body of `size` bytes is larger than the broker takes."""
+    if largest is not None and size > largest:
+        said = f"its body has {size:,} bytes, and the broker takes {largest:,} (MAX_MESSAGE_SIZE)"
+        raise TooLarge(f"{task}[{task_id}]: {said}: {TooLarge.advice}")
+
+
+def serialized(body: Any, options: dict[str, Any]) -> tuple[Any, int]:
     """The bytes to send, and how many; `options` then say what they are. Made once, however often they are sent."""
     if not options.get("content_type"):
         serializer = options.pop("serializer", None)
@@ -279,19 +329,14 @@ def _serialized(body: Any, options: dict[str, Any]) -> tuple[Any, int]:
     return body, len(body)
 
 
-def _name(headers: Mapping[str, Any] | None) -> str:
-    headers = headers or {}
-    return f"{headers.get('task')}[{headers.get('id')}]"
-
-
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
     return str(error) or type(error).__name__
 
 
 @contextmanager
-def _bounded(protocol: Any, seconds: float) -> Iterator[None]:
+def bounded(protocol: Any, seconds: float) -> Iterator[None]:
     """So long each read and write may take. py-amqp opens channels, and asks for confirms, without any bound."""
     transport = getattr(protocol, "transport", None)
     if transport is None or not hasattr(transport, "having_timeout"):
@@ -302,7 +347,7 @@ def _bounded(protocol: Any, seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _cut_off(protocol: Any, seconds: float | None) -> Iterator[None]:
+def cut_off(protocol: Any, seconds: float | None) -> Iterator[None]:
     """Shut the connection after so long, whatever is being written to it."""
     sock = getattr(protocol, "sock", None)
     if seconds is None or sock is None:

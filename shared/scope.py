@@ -120,14 +120,15 @@ def stamp(signature: Any, values: Mapping[str, Any]) -> Any:
 
 def connect() -> None:
     """Have every Celery app of this process carry scopes, and restore them around tasks. A second call does nothing."""
-    signals.before_task_publish.connect(_carry, dispatch_uid="scope-carry", weak=False)
+    signals.before_task_publish.connect(carry, dispatch_uid="scope-carry", weak=False)
     signals.task_prerun.connect(_restore, dispatch_uid="scope-restore", weak=False)
     signals.task_postrun.connect(_forget, dispatch_uid="scope-forget", weak=False)
 
 
-def _carry(
+def carry(
     sender: str, body: Any, headers: MutableMapping[str, Any], properties: MutableMapping[str, Any], **_: Any
 ) -> None:
+    """Put the scope into a message that is about to be published."""
     # Every publish of every app comes through here. What the caller wrote into the headers wins, then the scope in
     # which the signature was made, then the one in force.
     pinned = properties.pop(HEADER, None)

@@ -28,7 +28,8 @@ class Connection(KombuConnection):
 
     def get_transport_cls(self) -> Any:
         """As kombu's. Chosen here and not by a name, so that its URL is still one of AMQP to whoever shows it."""
-        chosen = self.reads_in_pieces and self.transport_cls in ("amqp", "amqps", "pyamqp")
+        # kombu makes amqp:// librabbitmq:// where that is installed.
+        chosen = self.reads_in_pieces and self.transport_cls in ("amqp", "amqps", "pyamqp", "librabbitmq")
         return Transport if chosen else super().get_transport_cls()
 
     def _init_params(self, *args: Any, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
+from celery.backends.redis import ResultConsumer as CeleryResultConsumer
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as Gone
 from redis.retry import Retry
@@ -43,8 +44,35 @@ end
 """
 
 
+class ResultConsumer(CeleryResultConsumer):
+    """Looks at a result once more when Redis has confirmed that it will tell of it.
+
+    Whoever waits subscribes over one connection and looks over another. Where Redis sees the look first, a result that
+    comes between the two is told to nobody, and Celery's own waits until its timeout. A proxy in between is enough.
+    """
+
+    def _drain_one(self, pubsub: Any, timeout: float | None) -> bool:
+        with self.reconnect_on_error():
+            connection = pubsub.connection
+            if not (pubsub.subscribed and connection is not None and connection.can_read(timeout=0)):
+                return False
+            # Celery's asks for them not to be told.
+            pubsub.ignore_subscribe_messages = False
+            message = pubsub.get_message(timeout=timeout) or {}
+            key = message.get("channel")
+            if message.get("type") == "message":
+                self.on_state_change(self._decode_result(message["data"]), message)
+            elif message.get("type") == "subscribe" and key in self.subscribed_to - self._pending_unsubscribe:
+                value = self.backend.client.get(key)
+                if value:
+                    self.on_state_change(self._decode_result(value), None)
+        return True
+
+
 class RedisBackend(FamilyStore, CeleryRedisBackend):
     """Results in Redis; see `shared.results.progress` and `shared.results.submitted` for what it adds."""
+
+    ResultConsumer = ResultConsumer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

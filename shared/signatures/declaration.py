@@ -115,6 +115,14 @@ class Declaration(Generic[P, R]):
         arguments = {name: getattr(checked, name) for name in self.parameters}
         return self.flat(arguments) if self.rest else arguments
 
+    def check(self, args: tuple[Any, ...] | list[Any], kwargs: Mapping[str, Any]) -> None:
+        """Whether a call with these arguments is one of this task; what they become is not asked.
+
+        Raises:
+            InvalidArguments: it is not.
+        """
+        self._validate(dict(kwargs) if self._simple and not args else self._bind(tuple(args), kwargs))
+
     def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> frozenset[str]:
         """The parameters that these arguments fill; none of them where they do not fit at all."""
         try:

@@ -50,12 +50,12 @@ class Between:
             one.set()
 
     def close(self) -> None:
-        """Break every connection."""
-        self.speak()
+        """Break every connection. Answers that were kept here get lost."""
         for one in self._open:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
+        self.speak()
 
     def _accept(self) -> None:
         with suppress(OSError):

@@ -72,9 +72,16 @@ class Arrived:
 
     def ids(self) -> list[str]:
         """The ids of the tasks in it, which are taken out."""
-        found = []
-        while (message := self.channel.basic_get(self.queue, no_ack=True)) is not None:
-            found.append(message.headers["id"])
+        found: list[str] = []
+        channel = self.connection.channel()
+        while self.count():
+            tag = channel.basic_consume(
+                self.queue, no_ack=True, callback=lambda message: found.append(message.headers["id"])
+            )
+            while self.count():
+                self.connection.drain_events(timeout=10)
+            channel.basic_cancel(tag)
+        channel.close()
         return found
 
     def count(self) -> int:
