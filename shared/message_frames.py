@@ -41,8 +41,8 @@ _TEXT_ALIKE = re.compile(r"[A-Za-z0-9 _.:,;@/+=-]*").fullmatch
 _encode: Callable[[Any], str] = JSONEncoder().encode
 
 
-class Caught(Exception):
-    """A message that was not sent.
+class Caught(BaseException):
+    """A message that was not sent. It is no error, and nobody in between is to take it for one.
 
     Attributes:
         body: arguments, keyword arguments, and what follows, before they are written.

@@ -59,7 +59,8 @@ class Writer:
         if now > self._until:
             self._templates.clear()
             self._until = now + _FRESH
-            self._others_listen = _others_listen()
+            # A span names one message, and each message its span.
+            self._others_listen = _others_listen() or self._app.spans is not None
 
     def letter(self, signature: Signature, task_id: str, largest: int | None) -> tuple[bytes, Letter]:
         """The frames of a task's message, and what to remember.

@@ -21,6 +21,7 @@ from celery import _state
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.errors import ConfigError
+from shared.publish import publish_many
 from shared.signatures import calculator
 from shared.spec import Pool
 from shared.topology import SERVICES, dead_letter_queue, service
@@ -200,6 +201,22 @@ def test_retries_failures_and_lost_processes_are_spans(house: House, collector: 
     assert lost.failed and lost.attributes["error.type"] == "WorkerLostError"
     assert lost.instance.endswith(f":{worker.process.pid}")
     assert lost.trace == one(collector, "publish calculator.wait").trace
+
+
+def test_each_message_of_a_batch_has_a_span_of_its_own(house: House, collector: Collector) -> None:
+    # Given many tasks that are published at once
+    house.publisher()
+    report = publish_many([calculator.add(number, 1) for number in range(50)], app=house.app)
+    assert len(report.confirmed) == 50
+    # When they are run
+    house.start("calculator")
+    eventually(lambda: len(collector.of("process calculator.add")) == 50)
+    # Then each run is the child of the publish of just its own message, and none of these is an error
+    sends = {span.id: span for span in collector.of("publish calculator.add")}
+    assert len(sends) == 50 and not any(span.failed for span in sends.values())
+    for run in collector.of("process calculator.add"):
+        sent = sends[run.parent]
+        assert sent.attributes["messaging.message.id"] == run.attributes["messaging.message.id"]
 
 
 def running(app: App) -> list[int]:
