@@ -38,7 +38,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 KINDS = {
     "plain": "Celery, solo pool",
     "ordinary": "a task of ours, all hooks on",
-    "lane": "the same in the fast lane, `BROKER_READS=pieces`",
+    "lane": "the same in the fast lane",
 }
 
 
@@ -111,7 +111,6 @@ def measure(publisher: Any, kind: str, tasks: int) -> float:
             environ["BROKER_URL"] = publisher.settings.broker_urls()
             for name in ("BROKER_PASSWORD", "BROKER_PASSWORD_FILE"):
                 environ.pop(name, None)
-        environ["BROKER_READS"] = "pieces" if kind == "lane" else "frames"
         arguments = ["-A", "bench.fast_lane", "worker", f"--queues={QUEUE}", "--pool=solo", "--loglevel=ERROR"]
         arguments += ["--without-mingle", "--without-gossip", "--without-heartbeat", "--hostname=calculator@bench"]
         worker = subprocess.Popen(

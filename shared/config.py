@@ -89,7 +89,8 @@ class Settings(BaseModel):
         broker_failover: further hosts of the same broker, split by commas; user, port and virtual host are those of
             `broker_url`.
         broker_password: of the user that `broker_url` names, where the URL does not hold it.
-        broker_reads: how this process reads AMQP: in `frames`, as py-amqp does, or in `pieces` (docs/performance.md).
+        broker_reads: how this process reads AMQP with py-amqp: in `pieces`, as it does unless told otherwise, or in
+            `frames`, as py-amqp does by itself (docs/performance.md).
         broker_visibility_timeout: seconds after which Redis, as a broker, gives a message to another worker. A delay
             may be no longer.
         task_serializer: what this process writes the bodies of messages in: `json`, `msgpack` or `yaml`.
@@ -137,7 +138,7 @@ class Settings(BaseModel):
     broker_url: Annotated[str, _url(*BROKERS)] | None = Field(default=None, repr=False)
     broker_failover: Annotated[tuple[Annotated[str, Field(pattern=_HOST)], ...], _COMMAS] = ()
     broker_password: SecretStr | None = None
-    broker_reads: Literal["frames", "pieces"] = "frames"
+    broker_reads: Literal["frames", "pieces"] | None = None
     broker_visibility_timeout: Seconds = 3600.0
     task_serializer: Annotated[serializers.Name, AfterValidator(_serializer)] = "json"
     task_accept: Annotated[tuple[Annotated[serializers.Name, AfterValidator(_serializer)], ...], _COMMAS] = ()
@@ -207,6 +208,14 @@ class Settings(BaseModel):
         if self.mail_lease <= self.smtp_timeout:
             raise ValueError("MAIL_LEASE must be longer than SMTP_TIMEOUT, or a slow mail goes twice")
         return self
+
+    @property
+    def reads_in_pieces(self) -> bool:
+        """Whether AMQP is read in pieces. `amqp://` means librabbitmq where that is installed: it reads by itself."""
+        if self.broker_reads is None:
+            scheme = urlsplit(self.broker_url or "").scheme
+            return scheme != "librabbitmq" and not (scheme == "amqp" and find_spec("librabbitmq") is not None)
+        return self.broker_reads == "pieces"
 
     def _urls(self) -> tuple[str, ...]:
         return self.broker_url or "", self.redis_url or ""

@@ -50,7 +50,7 @@ class AMQP(CeleryAMQP):
     @property
     def Connection(self) -> type[Connection]:
         """By the setting `BROKER_READS`."""
-        return InPieces if self.app.settings.broker_reads == "pieces" else Connection
+        return InPieces if self.app.settings.reads_in_pieces else Connection
 
 
 def broker_options(settings: Settings) -> dict[str, Any] | None:

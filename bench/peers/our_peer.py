@@ -22,7 +22,7 @@ PEERS = (
         _WORKER.format(pool="solo"),
         "rabbitmq",
         ("nothing", "payload", "hash", *CLIENT),
-        environ={"BENCH_LANE": "1", "BROKER_READS": "pieces", "BENCH_PREFETCH": "1000", "BENCH_MANY": "1"},
+        environ={"BENCH_LANE": "1", "BENCH_PREFETCH": "1000", "BENCH_MANY": "1"},
         queue="calculator",
         note="solo; published by publish_many",
     ),

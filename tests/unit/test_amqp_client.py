@@ -39,9 +39,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         ("amqps", "frames", SSLTransport),
         ("amqp", "pieces", InPieces),
         ("pyamqp", "pieces", InPieces),
+        ("amqp", None, InPieces),
+        ("amqps", None, InPieces),
     ],
 )
-def test_without_librabbitmq_it_is_py_amqp(make_app: MakeApp, scheme: str, reads: str, client: type) -> None:
+def test_without_librabbitmq_it_is_py_amqp(make_app: MakeApp, scheme: str, reads: str | None, client: type) -> None:
     app = make_app(broker_url=f"{scheme}://{HOST}", redis_url=REDIS, broker_reads=reads)
     assert app.connection_for_write().get_transport_cls() is client
 
@@ -58,6 +60,8 @@ def test_asking_for_librabbitmq_where_it_is_not_installed_says_so() -> None:
 def test_where_it_is_installed_the_url_decides(make_app: MakeApp, scheme: str, client: str) -> None:
     app = make_app(broker_url=f"{scheme}://{HOST}", redis_url=REDIS)
     assert app.connection_for_write().transport_cls == client
+    # And what reads in pieces is py-amqp
+    assert (app.connection_for_write().get_transport_cls() is InPieces) == (client == "pyamqp")
 
 
 @pytest.mark.usefixtures("installed")
