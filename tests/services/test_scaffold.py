@@ -78,6 +78,13 @@ def test_ten_services_stand_beside_each_other(copy: Copy) -> None:
     assert "outside" in workers["postman"]["networks"] and "networks" not in workers["biller"]
     pod = next(yaml.safe_load_all((copy.root / "k8s/services/translator/translator.yaml").read_text().split("---")[1]))
     assert pod["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    # And each has its alerts and its dashboard, and a row in everybody's
+    overview = (copy.root / "compose/grafana/dashboards/overview.json").read_text()
+    for name in TEN:
+        rules = yaml.safe_load((copy.root / f"compose/prometheus/rules/{name}.yml").read_text())["groups"][0]["rules"]
+        assert {"NoConsumer", "OldestMessageTooOld", "DeadLettersGrow"} <= {rule["alert"] for rule in rules}
+        assert (copy.root / f"compose/grafana/dashboards/service-{name}.json").is_file()
+        assert f'service=\\"{name}\\"' in overview
     # And they all are gone again, in any order
     for name in TEN:
         make(copy, "remove-service", NAME=name)
