@@ -35,6 +35,10 @@ class Servers:
     redis: str
     environ: dict[str, str]
 
+    def of(self, name: str) -> dict[str, str]:
+        """The same for who logs in as `name`."""
+        return {key: value.replace("calculator", name) for key, value in self.environ.items()}
+
     def clear(self, kind: str) -> None:
         """Empty everything, and make ours a `classic` or a `quorum` queue."""
         Redis.from_url(self.redis).flushall()

@@ -1,5 +1,6 @@
 """The client against a mail server that does as it is told."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def test_one_connection_serves_many_mails(smtp: SmtpStandIn, client: SmtpClient)
     for _ in range(5):
         send(client)
     assert (len(smtp.mails), len(smtp.sessions)) == (5, 1)
+
+
+def test_the_end_of_a_mail_does_not_wait_for_the_rest_of_it(smtp: SmtpStandIn, client: SmtpClient) -> None:
+    # It is sent by itself; the system would keep it back until the server has acknowledged the rest, 40 ms later
+    send(client)
+    assert client._connection is not None and client._connection.sock is not None
+    assert client._connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 @pytest.mark.parametrize("answer", [CLOSE, "421 idle for too long"])

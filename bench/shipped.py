@@ -1,0 +1,209 @@
+"""The shipped services beside what cannot be had for less: one raw SMTP connection, the slowest answer of GitHub.
+
+    python -m bench.shipped [--write]
+
+It starts RabbitMQ and Redis itself, in Docker. Each service's worker runs as it is shipped, with its metrics and its
+task logs on. With `--write` the figures in docs/performance.md are replaced.
+"""
+
+import argparse
+import json
+import os
+import re
+import smtplib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from bench.peers.servers import Servers, running
+from bench.waiting import PATIENCE, until
+from services.mailer.message import Mail, encode
+from shared.app import create_app
+from shared.config import Settings
+from shared.publish import publish_many
+from shared.render.worker import worker_arguments
+from shared.signatures import calculator, mailer, reporter
+from shared.topology import SERVICES, service
+from tests.serving import free_port
+from tests.stand_ins.github import GitHubStandIn
+
+ROUNDS = 3
+MAILS = 500
+#: Seconds that a mail server takes to keep a mail: at once, and as one does that writes it to a disk.
+KEEPING = (0.0, 0.01)
+#: Seconds that GitHub takes for a page.
+PAGES = (1.0, 2.0)
+TEXT = "Somebody has asked for this. " * 20
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+MARKS = r"(<!-- figures of `python -m bench.shipped`: changes here are lost -->\n).*?(<!-- end of figures -->)"
+
+
+@contextmanager
+def worker(servers: Servers, name: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A service's worker, which consumes."""
+    with tempfile.TemporaryDirectory() as folder:
+        health = Path(folder, "health")
+        own = {"HEALTH_FILE": str(health), "TASK_LOG_DIR": folder, "REPORTS_URL": folder, "LOG_LEVEL": "ERROR"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", *worker_arguments(service(name))],
+            env={**os.environ, **servers.of(name), **own, "STATUS_PORT": str(free_port()), **settings},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            until(lambda: health.exists() or process.poll() is not None, f"the worker of {name} consumes")
+            yield process
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+@contextmanager
+def sink(count: int, keeping: float) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
+    """A mail server in a process of its own; gives its port."""
+    arguments = [sys.executable, "-m", "bench.smtp_sink", str(count), str(keeping)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline()), process
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def rate(process: "subprocess.Popen[str]", count: int) -> float:
+    """Mails a second, once the last has come."""
+    assert process.stdout is not None
+    return (count - 1) / float(process.stdout.readline())
+
+
+def raw_mails(keeping: float) -> float:
+    """Mails a second over one connection, in a loop that does nothing else."""
+    mail = Mail("event", "notice", ("ada@example.org",), "A notice", TEXT)
+    content = encode(mail, "taskhouse@example.org")
+    with sink(MAILS, keeping) as (port, process), smtplib.SMTP("127.0.0.1", port, "bench") as connection:
+        for _ in range(MAILS):
+            connection.sendmail("taskhouse@example.org", ["ada@example.org"], content)
+        return rate(process, MAILS)
+
+
+def our_mails(servers: Servers, keeping: float) -> float:
+    """Mails a second of the mailer's worker: each claimed, sent once, recorded, its result kept."""
+    app = create_app(settings=Settings.load(servers.of("operator")), current=False)
+    told = publish_many(
+        [mailer.send_email([f"ada{number}@example.org"], "A notice", TEXT) for number in range(MAILS)], app=app
+    )
+    assert len(told.confirmed) == MAILS
+    app.close()
+    with sink(MAILS, keeping) as (port, process):
+        settings = {"SMTP_URL": f"smtp://127.0.0.1:{port}", "MAIL_FROM": "taskhouse@example.org"}
+        with worker(servers, "mailer", **settings):
+            return rate(process, MAILS)
+
+
+def report(servers: Servers, latency: float) -> tuple[float, float]:
+    """Seconds from the call to the result of a report, and of its slowest page."""
+    store = Redis.from_url(servers.redis)
+    with GitHubStandIn(latency=latency) as github, worker(servers, "reporter", GITHUB_API_URL=github.url):
+        app = create_app(settings=Settings.load(servers.of("operator")), current=False)
+        seconds = slowest = 0.0
+        # The first fills what a worker fills once.
+        for _ in range(2):
+            store.flushall()
+            begin = time.perf_counter()
+            signature = app.signature(dict(reporter.produce_report("week", refresh=True)))
+            signature.apply_async().get(timeout=PATIENCE)
+            seconds = time.perf_counter() - begin
+            stored: Iterator[Any] = (store.get(key) or b"" for key in store.scan_iter("*task-meta-*", _type="STRING"))
+            kept = [json.loads(value) for value in stored if value.startswith(b"{")]
+            slowest = max(one["ran"] for one in kept if one.get("name") == "reporter.fetch_repos")
+        app.close()
+        return seconds, slowest
+
+
+def start(servers: Servers, name: str) -> tuple[float, float, float]:
+    """Seconds to import what a worker needs, and from its start until it consumes; MiB that it has then."""
+    imports = f"from services.{name}.app import app; app.loader.import_default_modules()"
+    mail = {"SMTP_URL": "smtp://127.0.0.1:1", "MAIL_FROM": "taskhouse@example.org"}
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", imports], env={**os.environ, **servers.of(name), **mail}, check=True)
+    imported = time.perf_counter()
+    with worker(servers, name, **mail) as process:
+        return imported - began, time.perf_counter() - imported, _memory(process.pid)
+
+
+def first_task(servers: Servers) -> float:
+    """Seconds from the start of the calculator's worker to the result of a task that waits for it."""
+    app = create_app(settings=Settings.load(servers.of("operator")), current=False)
+    waiting = app.signature(dict(calculator.add(1, 2))).apply_async()
+    begin = time.perf_counter()
+    with worker(servers, "calculator"):
+        waiting.get(timeout=PATIENCE)
+        seconds = time.perf_counter() - begin
+    app.close()
+    return seconds
+
+
+def _memory(leader: int) -> float:
+    total = 0
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(path.name)) == leader:
+                found = re.search(r"^Pss:\s+(\d+) kB", (path / "smaps_rollup").read_text(), re.MULTILINE)
+                total += int(found[1]) if found else 0
+        except OSError:
+            continue
+    return total / 1024
+
+
+def measure(servers: Servers) -> str:
+    """The figures as tables."""
+    lines = [
+        "| mails a second, server that keeps one in | one raw connection | the mailer | times |",
+        "|---|---|---|---|",
+    ]
+    for keeping in KEEPING:
+        raw, ours = [], []
+        for _ in range(ROUNDS):
+            raw.append(raw_mails(keeping))
+            ours.append(our_mails(servers, keeping))
+        one, other = statistics.median(raw), statistics.median(ours)
+        lines.append(f"| {keeping * 1000:g} ms | {one:,.0f} | {other:,.0f} | {other / one:.2f} |")
+    lines += ["", "| a report whose pages take | its slowest page | the report | times |", "|---|---|---|---|"]
+    for latency in PAGES:
+        taken = [report(servers, latency) for _ in range(ROUNDS)]
+        seconds, slowest = (statistics.median(one) for one in zip(*taken, strict=True))
+        lines.append(f"| {latency:g} s | {slowest:.2f} s | {seconds:.2f} s | {seconds / slowest:.2f} |")
+    lines += ["", "| worker | imports | consumes after | memory, idle |", "|---|---|---|---|"]
+    for spec in SERVICES:
+        imported, ready, memory = start(servers, spec.name)
+        lines.append(f"| {spec.name} | {imported:.2f} s | {ready:.2f} s | {memory:.0f} MiB |")
+    lines += ["", f"From the start of the calculator's worker to its first result: {first_task(servers):.2f} s."]
+    return "\n".join([*lines, "", f"Measured on {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}."])
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(prog="bench.shipped", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="replace the figures in docs/performance.md")
+    given = parser.parse_args()
+    with running() as servers:
+        figures = measure(servers)
+    print(figures)
+    if given.write:
+        PAGE.write_text(
+            re.sub(MARKS, lambda found: f"{found[1]}{figures}\n{found[2]}", PAGE.read_text(), flags=re.DOTALL)
+        )
+
+
+if __name__ == "__main__":
+    main()
