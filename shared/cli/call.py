@@ -46,6 +46,7 @@ def _names(context: click.Context, parameter: click.Parameter, typed: str) -> li
 @click.option("--countdown", type=click.FloatRange(min=0), help="seconds until it may run")
 @click.option("--eta", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"]), help="when it may run; UTC")
 @click.option("--expires", type=click.FloatRange(min=0, min_open=True), help="seconds after which it is not to run")
+@click.option("--undeclared", is_flag=True, help="also a task that is not known here; nothing is checked then")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def call(
@@ -57,46 +58,52 @@ def call(
     kwargs: str,
     wait: bool,
     timeout: float,
+    undeclared: bool,
     form: str,
     **when: Any,
 ) -> None:
-    """Hand in the task TASK, whose arguments are checked first.
+    """Hand in the task TASK, its arguments checked first.
 
     A VALUE is JSON where it can be read so and the task takes no text there: `call calculator.add a=1 b=2 --wait`.
 
     Exit status: 0 done, 1 the task failed, 2 an argument is wrong, 3 the broker or the result store is away,
     4 nobody answered within --timeout.
     """
-    declaration = _declared(task)
-    named = {
-        **_json(kwargs, dict, "--kwargs", 'an object: {"a": 1}'),
-        **dict(_pair(declaration, one) for one in arguments),
-    }
-    try:
-        signature = declaration(*_json(args, list, "--args", "a list: [1, 2]"), **named)
-    except InvalidArguments as error:
-        raise click.UsageError(
-            f"{error}\nIt takes: {', '.join(map(_parameter, declaration.parameters.values()))}"
-        ) from None
+    declaration = _declared(task, undeclared)
+    placed = _json(args, list, "--args", "a list: [1, 2]")
+    named = _json(kwargs, dict, "--kwargs", 'an object: {"a": 1}') | dict(_pair(declaration, one) for one in arguments)
+    signature = _signature(declaration, task, placed, named)
     signature.set(**{name: when[name] for name in _WHEN if when[name] is not None})
     app = context.obj.app
     if not wait:
         click.echo(_handed_in(signature))
         return
-    result = _answer(app, declaration.service, signature, timeout)
+    result = _answer(app, task.partition(".")[0], signature, timeout)
     # A text is printed as it is: it may be meant for people, or for the next command.
     plain = form == "text" and isinstance(result, str)
     click.echo(result if plain else json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def _declared(task: str) -> "Declaration[..., Any]":
+def _declared(task: str, undeclared: bool) -> "Declaration[..., Any] | None":
     from shared.signatures import declarations
 
     known = declarations()
-    if task in known:
-        return known[task]
+    if task in known or undeclared:
+        return known.get(task)
     near = get_close_matches(task, known, n=3) or sorted(known)
-    raise click.UsageError(f"there is no task {task!r}: did you mean {' or '.join(near)}?")
+    raise click.UsageError(f"there is no task {task!r}: did you mean {' or '.join(near)}? (--undeclared takes any)")
+
+
+def _signature(
+    declaration: "Declaration[..., Any] | None", task: str, args: list[Any], kwargs: dict[str, Any]
+) -> Signature:
+    if declaration is None:
+        return Signature(task, args=args, kwargs=kwargs)
+    try:
+        return declaration(*args, **kwargs)
+    except InvalidArguments as error:
+        takes = ", ".join(map(_parameter, declaration.parameters.values())) or "nothing"
+        raise click.UsageError(f"{error}\nIt takes: {takes}") from None
 
 
 def _parameter(parameter: Parameter) -> str:
@@ -130,11 +137,11 @@ def _json(text: str, kind: type, option: str, wanted: str) -> Any:
     return value
 
 
-def _pair(declaration: "Declaration[..., Any]", text: str) -> tuple[str, Any]:
+def _pair(declaration: "Declaration[..., Any] | None", text: str) -> tuple[str, Any]:
     name, found, value = text.partition("=")
     if not found or not name.isidentifier():
         raise click.UsageError(f"{text!r} is no argument: write it as name=value")
-    field = declaration.arguments.model_fields.get(name)
+    field = None if declaration is None else declaration.arguments.model_fields.get(name)
     if field is not None and field.annotation is str:
         return name, value
     try:

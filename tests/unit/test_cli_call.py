@@ -76,6 +76,11 @@ def test_what_is_wrong_is_told_before_anything_is_sent(call: Call, arguments: tu
     assert reason in done.stderr
 
 
+def test_a_task_that_is_not_known_here_is_handed_in_where_that_is_said(call: Call) -> None:
+    done = call("calculator.of_tomorrow", "a=1", "--undeclared")
+    assert done.returncode == ExitCode.OK and len(done.stdout.strip()) == 36, done.stderr
+
+
 def test_a_task_that_fails_says_why(call: Call) -> None:
     done = call("calculator.add_days", "days=3000000", "--wait")
     assert done.returncode == ExitCode.FAILED
