@@ -31,9 +31,14 @@ def start(broker: OwnBroker, redis_server: OwnRedis) -> Start:
             environ["BROKER_URL"] = f"amqp://operator@{way.address}//"
         command = [sys.executable, "-m", "celery", "-A", "shared.app", "publish", *arguments]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, env=environ, text=True, **pipes)
+        # As a terminal starts it, also where these tests run in a shell's background, which has Ctrl-C ignored.
+        return subprocess.Popen(command, env=environ, text=True, preexec_fn=_hear_ctrl_c, **pipes)
 
     return start
+
+
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_each_line_becomes_a_task_whatever_its_form(start: Start, arrived: Arrived, tmp_path: Path) -> None:

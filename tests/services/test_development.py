@@ -37,7 +37,7 @@ def dev(copy: Copy, folder: Path, **variables: str) -> Iterator[Path]:
     try:
         yield log
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(40)
         finally:
