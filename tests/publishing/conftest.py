@@ -13,6 +13,7 @@ from shared import outbox
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.embedded.transport import Transport
+from shared.topology import DELAY_BITS, delay_level
 from tests.missing import missing
 from tests.publishing.between import Between
 from tests.publishing.databases import Database, postgres, postgres_folder
@@ -95,6 +96,9 @@ def arrived(broker: OwnBroker) -> Iterator[Arrived]:
     seen = Arrived(broker.administrator(), QUEUE)
     yield seen
     seen.channel.queue_purge(QUEUE)
+    # What is delayed for an hour would be found by others.
+    for bit in range(DELAY_BITS):
+        seen.channel.queue_purge(delay_level(bit))
     seen.connection.release()
 
 

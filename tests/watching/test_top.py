@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -88,6 +89,12 @@ def test_one_look_has_the_counts_of_the_broker_and_fits_80_columns(house: House,
             connection.default_channel.queue_purge("unrouted")
 
 
+def _own_terminal() -> None:
+    # Ctrl-C is for whom the terminal belongs to, also where these tests run in a shell's background, which ignores it.
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A terminal of 80 columns and the command in it."""
 
@@ -103,8 +110,7 @@ class Terminal:
             stdout=self._other,
             stderr=self._other,
             start_new_session=True,
-            # Ctrl-C is for whom the terminal belongs to.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_own_terminal,
         )
         os.set_blocking(self._main, False)
 
