@@ -10,6 +10,7 @@ from bench.peers import report
 from bench.peers.measure import Figure
 from bench.peers.peer import Peer
 from tests.conftest import needs_docker
+from tests.missing import missing
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".cache" / "venv-bench" / "bin" / "python"
@@ -45,7 +46,7 @@ def test_one_line_can_be_measured_again() -> None:
     """Where the environment of the bench is there."""
     needs_docker()
     if not PYTHON.exists():
-        pytest.skip("the environment of the bench is not there: make bench SHORT=1 makes it")
+        missing("the environment of the bench is not there: make bench SHORT=1 makes it")
     asked = ["--short", "--rounds", "1", "--only", "dramatiq", "--workload", "nothing", "--queue", "quorum"]
     done = subprocess.run([PYTHON, "-m", "bench.peers", *asked], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
