@@ -36,6 +36,12 @@ def scraped(compose: ComposeHouse) -> dict[str, int]:
     return found
 
 
+def told_of(compose: ComposeHouse) -> set[str]:
+    """The services of which the exporter says whether their delays are bound."""
+    bound = ask(compose, "query?query=taskhouse_delay_bound")["result"]
+    return {one["metric"]["service"] for one in bound}
+
+
 def mailed(compose: ComposeHouse) -> list[str]:
     """The text of each mail of Alertmanager."""
     mails = httpx.get(f"http://127.0.0.1:{compose.ports['MAIL_PORT']}/email").json()
@@ -58,13 +64,13 @@ def test_each_container_is_scraped_and_an_alert_is_mailed(compose: ComposeHouse)
         services = [*(spec.name for spec in SERVICES), *(spec.name for spec in PUBLISHERS)]
         everyone = dict.fromkeys([*services, "beat", "exporter", "rabbitmq"], 1)
         until("all are scraped", lambda: scraped(compose) == everyone | {"calculator": 2}, FOUND_WITHIN)
-        assert len(ask(compose, "query?query=count(rabbitmq_detailed_queue_messages_ready)")["result"]) == 1
+        depths = "query?query=count(rabbitmq_detailed_queue_messages_ready)"
+        until("the queues' depths are there", lambda: len(ask(compose, depths)["result"]) == 1, FOUND_WITHIN)
         # And what the exporter tells of a service has that service's name
-        bound = ask(compose, "query?query=taskhouse_delay_bound")["result"]
-        assert {one["metric"]["service"] for one in bound} == {spec.name for spec in SERVICES}
+        until("each delay is told of", lambda: told_of(compose) == {spec.name for spec in SERVICES}, FOUND_WITHIN)
         # And every rule is looked at, and Alertmanager is told
         until("the rules are well", lambda: rules(compose) == {"ok": sum(map(len, alerts.groups().values()))})
-        assert len(ask(compose, "alertmanagers")["activeAlertmanagers"]) == 1
+        until("Alertmanager is found", lambda: len(ask(compose, "alertmanagers")["activeAlertmanagers"]) == 1)
         # And nobody but this machine reaches their ports
         for name in STARTED:
             (container,) = compose.containers(name)
