@@ -93,10 +93,17 @@ def _properties(buf: bytes) -> dict[str, Any]:
         properties["priority"] = buf[at]
         at += 1
     if flags & 0x0400:
-        end = at + 1 + buf[at]
-        properties["correlation_id"] = buf[at + 1 : end].decode()
-        at = end
-    if flags & 0x03FF:
+        properties["correlation_id"], at = _text(buf, at)
+    if flags & 0x0200:
+        properties["reply_to"], at = _short(buf, at)
+    if flags & 0x0100:
+        properties["expiration"], at = _text(buf, at)
+    if flags & 0x0080:
+        properties["message_id"], at = _text(buf, at)
+    if flags & 0x0040:
+        properties["timestamp"] = _U64(buf, at)[0]
+        at += 8
+    if flags & 0x003F:
         # Seldom: read all again, by the book.
         return decode_properties_basic(buf, 12)[0]
     return properties
@@ -126,6 +133,11 @@ def _table(buf: bytes, at: int) -> tuple[dict[str, Any], int]:
         else:
             table[name], at = _read_item(buf, at)
     return table, at
+
+
+def _text(buf: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + buf[at]
+    return buf[at + 1 : end].decode(), end
 
 
 def _short(buf: bytes, at: int) -> tuple[str, int]:

@@ -3,7 +3,7 @@
     @implements(contract.add, app, fast_lane=True)
 
 The plain case is run in the thread that reads the socket: a JSON message of a first attempt, delivered for the first
-time, with no delay, expiry, limits of its own or canvas behind it, not revoked. Every other message, and every message
+time, with no delay, expiry or canvas behind it, not revoked. Every other message, and every message
 of a pool that cannot do it, goes to Celery's default strategy.
 
 What is done is acknowledged in batches of up to `BATCH`, before the loop waits for anything and before the worker
@@ -50,14 +50,13 @@ _decode = json.JSONDecoder().decode
 
 #: Messages that are acknowledged together, at most.
 BATCH = 50
-#: Pools whose tasks may run in the thread that reads the socket; elsewhere there is nothing to spare.
+#: Pools whose tasks may run in the thread that reads the socket; elsewhere there is nothing to spare. They cannot end a
+#: task either, so that time limits, which each message of ours has, say nothing to them.
 POOLS = ("celery.concurrency.solo", "celery.concurrency.thread")
 
 #: `basic.ack`, whole: method frame, channel, size, class and method, delivery tag, multiple, end.
 _ACK = Struct(">BHIHHQBB")
 _CONTENT_TYPE = "application/json"
-#: What a plain message has in `timelimit`: limits of its own need a pool that can end a task.
-_NO_LIMITS = (None, [None, None], (None, None))
 #: Headers that Celery's `Context` knows by name; the others are the task's `request.headers`.
 _CELERYS_HEADERS = frozenset(vars(Context)) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
 #: Hooks of a task class that the lane does not call: a task that has one goes the default way.
@@ -160,7 +159,6 @@ class FastLane:
             or get("eta") is not None
             or get("expires") is not None
             or get("retries")
-            or get("timelimit") not in _NO_LIMITS
             or get("stamped_headers")
             or "compression" in headers
             or message.content_type != _CONTENT_TYPE

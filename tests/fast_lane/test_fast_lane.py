@@ -16,6 +16,7 @@ from shared import scope
 from shared.app import App, create_app
 from shared.config import Settings
 from shared.fast_lane import BATCH
+from shared.publish import publish_many
 from shared.topology import dead_letter_queue
 from tests.fast_lane import worker as tasks
 from tests.fast_lane.worker import PREFETCH
@@ -32,7 +33,7 @@ class Lane:
     """A worker of the calculator on this machine, beside a real broker and a real Redis."""
 
     def __init__(self, broker: OwnBroker, redis: OwnRedis, folder: Path, fast: str, pool: str) -> None:
-        self._folder, self._pool = folder, pool
+        self._folder, self._pool, self.fast = folder, pool, fast == "yes"
         logs = {"TASK_LOG_DIR": str(folder / "logs"), "TASK_LOG_SIZE": "1000000"}
         # With the read path that was made for it, and beside the lane with the usual one.
         logs["BROKER_READS"] = "pieces" if fast == "yes" else "frames"
@@ -135,6 +136,7 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
         "kwargs": {"key": "told"},
         "routing_key": "calculator.told",
         "headers": known["headers"],
+        "lane": lane.fast,
     }
     assert {"scope", "first_published"} <= set(known["headers"]) <= {"scope", "first_published", "due"}
     assert effect.get(timeout=30) == "effect"
@@ -157,6 +159,20 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0
     assert lane.waiting() == 0
+
+
+@pytest.mark.parametrize("lane", [("yes", "solo"), ("yes", "threads")], indirect=True, ids=["lane", "lane-threads"])
+def test_what_is_published_in_any_way_is_taken(lane: Lane) -> None:
+    lane.start()
+    # Given a task published one by one and many at once, with the limits that a service's own task has, and without
+    ids = ("limits", "limits-many", "none", "none-many")
+    limits: dict[str, Any] = {"time_limit": 45, "soft_time_limit": 30}
+    lane.send(tasks.told, "told", task_id=ids[0], **limits)
+    lane.send(tasks.told, "told", task_id=ids[2])
+    many = [tasks.told("told").set(task_id=ids[1], **limits), tasks.told("told").set(task_id=ids[3])]
+    publish_many(many, app=lane.app).raise_first()
+    # Then all of them are run in the lane
+    assert [lane.app.AsyncResult(id).get(timeout=30)["lane"] for id in ids] == [True] * 4
 
 
 def test_a_stop_acknowledges_what_is_done(lane: Lane) -> None:

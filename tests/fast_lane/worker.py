@@ -1,6 +1,7 @@
 """A calculator whose tasks may take the fast lane: `celery -A tests.fast_lane.worker worker`."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from celery.exceptions import Reject
 from shared import scope
 from shared.app import create_app
 from shared.errors import Retryable
+from shared.fast_lane import FastLane
 from shared.signatures import Declaration
 from shared.tasks import implements
 
@@ -42,6 +44,14 @@ refuse = Declaration("calculator.refuse", _refuse, keeps_result=True)
 again = Declaration("calculator.again", _again, keeps_result=True)
 last = Declaration("calculator.last", _last, keeps_result=False)
 
+
+def _in_lane() -> bool:
+    frame = sys._getframe()
+    while (above := frame.f_back) is not None and frame.f_code is not FastLane.take.__code__:
+        frame = above
+    return frame.f_code is FastLane.take.__code__
+
+
 if "EFFECTS" in os.environ:
     folder = Path(os.environ["EFFECTS"])
     fast = os.environ["FAST"] == "yes"
@@ -70,6 +80,7 @@ if "EFFECTS" in os.environ:
             "kwargs": request.kwargs,
             "routing_key": request.delivery_info["routing_key"],
             "headers": sorted(request.headers or {}),
+            "lane": _in_lane(),
         }
 
     @implements(fail, app, fast_lane=fast)
