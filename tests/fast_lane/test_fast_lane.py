@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +66,20 @@ class Lane:
     def send(self, declaration: Any, *keys: str, **options: Any) -> list[Any]:
         """A task a key; gives the answers that will come."""
         options.setdefault("ignore_result", not declaration.keeps_result)
-        return [self.app.send_task(declaration.name, kwargs={"key": key}, **options) for key in keys]
+        return [self.app.send_task(declaration.name, **{"kwargs": {"key": key}, **options}) for key in keys]
 
     def effects(self) -> Counter[str]:
         """How often each key had its effect."""
         path = self._folder / "effects"
         return Counter(path.read_text().split() if path.exists() else [])
+
+    def ended(self) -> Counter[str]:
+        """How tasks ended, as those are told who listen."""
+        return Counter((self._folder / "ended").read_text().splitlines())
+
+    def log(self) -> str:
+        """What the workers said."""
+        return (self._folder / "log").read_text()
 
     def task_log(self, name: str) -> str:
         """What stands in a task's own log."""
@@ -122,6 +132,7 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     (again,) = lane.send(tasks.again, "again")
     (failed,) = lane.send(tasks.fail, "failed")
     (refused,) = lane.send(tasks.refuse, "refused")
+    (day,) = lane.send(tasks.day, "day", kwargs={"key": "day", "day": date(2026, 3, 15)})
     lane.send(tasks.effect, "late", headers={"expires": "2026-01-01T00:00:00+00:00"})
     lane.send(tasks.effect, "revoked", task_id="revoked")
     lane.app.send_task("calculator.effect", kwargs={"wrong": 1})
@@ -140,6 +151,7 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     }
     assert {"scope", "first_published"} <= set(known["headers"]) <= {"scope", "first_published", "due"}
     assert effect.get(timeout=30) == "effect"
+    assert day.get(timeout=30) == "2026-03-15"
     assert again.get(timeout=30) == "again" and lane.effects()["again"] == 2
     with pytest.raises(ValueError, match="made to fail: failed"):
         failed.get(timeout=30)
@@ -148,6 +160,18 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     eventually(lambda: lane.waiting(DEAD) == 5)
     reasons = Counter(letter["reason"] for letter in lane.letters())
     assert reasons == Counter(["failure", "rejected", "expired", "revoked", "invalid_arguments"])
+    # And who listens is told of each end
+    assert lane.ended() == {
+        "calculator.again RETRY Retry": 1,
+        "calculator.again SUCCESS str": 1,
+        "calculator.day SUCCESS str": 1,
+        "calculator.effect FAILURE InvalidArguments": 1,
+        "calculator.effect SUCCESS str": 1,
+        "calculator.fail FAILURE ValueError": 1,
+        "calculator.refuse REJECTED Reject": 1,
+        "calculator.told SUCCESS dict": 1,
+    }
+    assert re.search(rf"Task calculator.effect\[{effect.id}\] succeeded in [\d.e-]+s: 'effect'", lane.log())
     # And its own log tells its life
     log = lane.task_log("calculator.effect")
     assert f"{effect.id} root={effect.id} attempt=1 received" in log and " started" in log and " succeeded in " in log
@@ -213,16 +237,34 @@ def test_a_killed_worker_repeats_what_it_had_prefetched_at_most(lane: Lane) -> N
     assert max(lane.effects().values()) <= 2 and lane.waiting(DEAD) == 0
 
 
+@pytest.mark.parametrize("lane", [("yes", "solo")], indirect=True, ids=["lane"])
+def test_a_result_that_cannot_be_kept_is_a_dead_letter(lane: Lane, redis: OwnRedis) -> None:
+    # Given a task that keeps its result, and a result store that is away. Celery's solo pool gives up such a message as
+    # one that cannot be handled; the lane says what a process of a pool says
+    lane.send(tasks.effect, "kept")
+    redis.stop()
+    try:
+        # When it has been run, then it is a failure that somebody has to look at, and is not run again
+        lane.start()
+        eventually(lambda: lane.waiting(DEAD) == 1, 60)
+        assert lane.effects() == {"kept": 1}
+        (letter,) = lane.letters()
+        assert letter["reason"] == "failure", letter
+    finally:
+        redis.start()
+
+
+@pytest.mark.parametrize("before", [["before"], []], ids=["after the lane's own", "first of all"])
 @pytest.mark.parametrize("lane", [("yes", "threads")], indirect=True, ids=["lane-threads"])
-def test_a_task_that_still_runs_is_not_acknowledged_with_the_others(lane: Lane) -> None:
-    # Given a task in a thread that takes its time, and the lane's own before and after it
+def test_a_task_that_still_runs_is_not_acknowledged_with_the_others(lane: Lane, before: list[str]) -> None:
+    # Given a task in a thread that takes its time, and the lane's own before it, if any, and after it
     worker = lane.start()
-    lane.send(tasks.effect, "before")
+    lane.send(tasks.effect, *before)
     lane.app.send_task("calculator.last", kwargs={"key": "long", "seconds": 3600})
     eventually(lambda: lane.effects()["begun-long"] == 1)
     keys = [f"key-{number}" for number in range(BATCH + 3)]
     lane.send(tasks.effect, *keys)
-    eventually(lambda: len(lane.effects()) == len(keys) + 2)
+    eventually(lambda: len(lane.effects()) == len(keys) + len(before) + 1)
 
     # When the worker is killed
     os.killpg(worker.pid, signal.SIGKILL)
