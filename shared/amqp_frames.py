@@ -1,8 +1,7 @@
 """Deliveries out of AMQP frames, by the shortest way; everything else is py-amqp's.
 
 A delivery is three frames: the method, the header with properties and the table of headers, and the body. py-amqp
-decodes each by a format of its own, letter by letter. Here what nearly every message has, texts and nothing, is read in
-place.
+decodes each by a format of its own, letter by letter. Here what nearly every message has is read in place.
 
 Source: AMQP 0-9-1, 2.3.5 and 4.2, with the table types of RabbitMQ's errata.
 """
@@ -14,27 +13,43 @@ from typing import Any
 from amqp.basic_message import Message
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from amqp.method_framing import frame_handler as amqps_frame_handler
-from amqp.serialization import _read_item, decode_properties_basic
+from amqp.serialization import decode_properties_basic
+
+from shared.amqp_headers import Layout, Layouts, short_text
 
 Frame = tuple[int, int, bytes]
 
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _DELIVER = b"\x00\x3c\x00\x3c"
 _U64 = Struct(">Q").unpack_from
-_U32 = Struct(">I").unpack_from
 _U16 = Struct(">H").unpack_from
 #: Content type, content encoding and headers are there.
 _FIRST_THREE = 0xE000
-#: Of names that come again and again: header names, tags, exchanges, routing keys.
-_NAMES_KEPT = 4096
-_names: dict[bytes, str] = {}
+#: Expiration, message id, type, user, application, cluster, more flags: where one of them is, py-amqp reads them all.
+_SELDOM = 0x01BF
+#: What follows the delivery tag, of deliveries that come again and again: redelivered, exchange, routing key.
+_ENDINGS_KEPT = 1024
+
+
+class Delivery(Message):
+    """A message as it comes in.
+
+    Attributes:
+        layout: of its headers, where they have one.
+    """
+
+    __slots__ = ("layout",)
+
+    layout: Layout | None
 
 
 def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Frame], bool]:
     """As py-amqp's: a function that takes each frame, and says whether something whole came of it."""
     generic = amqps_frame_handler(connection, callback)
+    layouts = Layouts()
+    endings: dict[bytes, tuple[bool, str, str]] = {}
     #: By channel: a delivery of which not everything is here.
-    begun: dict[int, tuple[bytes, Message | None]] = {}
+    begun: dict[int, tuple[bytes, Delivery | None]] = {}
 
     def on_frame(frame: Frame) -> bool:
         kind, number, payload = frame
@@ -47,7 +62,7 @@ def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Fr
         connection.bytes_recv += 1
         method, message = begun[number]
         if message is None and kind == _HEADER:
-            message = _message(payload)
+            message = _message(payload, layouts)
         elif message is not None and kind == _BODY:
             message.inbound_body(payload)
         else:
@@ -60,31 +75,31 @@ def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Fr
             raise RecoverableConnectionError("Connection already closed")
         channel = connection.channels[number]
         if not channel.is_closing:
-            channel._on_basic_deliver(*_arguments(method), message)
+            channel._on_basic_deliver(*_arguments(method, endings), message)
         return True
 
     return on_frame
 
 
-def _message(payload: bytes) -> Message:
-    message = Message()
+def _message(payload: bytes, layouts: Layouts) -> Delivery:
+    message = Delivery()
     message.body_size = _U64(payload, 4)[0]
     message.ready = not message.body_size
     try:
-        message.properties = _properties(payload)
+        message.properties, message.layout = _properties(payload, layouts)
     except (UnicodeDecodeError, IndexError):
         # py-amqp takes texts that are no texts for bytes; what it cannot read either is its error to raise.
-        message.properties = decode_properties_basic(payload, 12)[0]
+        message.properties, message.layout = decode_properties_basic(payload, 12)[0], None
     return message
 
 
-def _properties(buf: bytes) -> dict[str, Any]:
+def _properties(buf: bytes, layouts: Layouts) -> tuple[dict[str, Any], Layout | None]:
     flags = _U16(buf, 12)[0]
-    if flags & _FIRST_THREE != _FIRST_THREE or flags & 1:
-        return decode_properties_basic(buf, 12)[0]
-    kind, at = _short(buf, 14)
-    encoding, at = _short(buf, at)
-    headers, at = _table(buf, at)
+    if flags & _FIRST_THREE != _FIRST_THREE or flags & _SELDOM:
+        return decode_properties_basic(buf, 12)[0], None
+    kind, at = short_text(buf, 14)
+    encoding, at = short_text(buf, at)
+    headers, at, layout = layouts.read(buf, at)
     properties: dict[str, Any] = {"content_type": kind, "content_encoding": encoding, "application_headers": headers}
     if flags & 0x1000:
         properties["delivery_mode"] = buf[at]
@@ -93,68 +108,23 @@ def _properties(buf: bytes) -> dict[str, Any]:
         properties["priority"] = buf[at]
         at += 1
     if flags & 0x0400:
-        properties["correlation_id"], at = _text(buf, at)
+        end = at + 1 + buf[at]
+        properties["correlation_id"] = buf[at + 1 : end].decode()
+        at = end
     if flags & 0x0200:
-        properties["reply_to"], at = _short(buf, at)
-    if flags & 0x0100:
-        properties["expiration"], at = _text(buf, at)
-    if flags & 0x0080:
-        properties["message_id"], at = _text(buf, at)
+        properties["reply_to"], at = short_text(buf, at)
     if flags & 0x0040:
         properties["timestamp"] = _U64(buf, at)[0]
-        at += 8
-    if flags & 0x003F:
-        # Seldom: read all again, by the book.
-        return decode_properties_basic(buf, 12)[0]
-    return properties
+    return properties, layout
 
 
-def _table(buf: bytes, at: int) -> tuple[dict[str, Any], int]:
-    at += 4
-    end = at + _U32(buf, at - 4)[0]
-    table: dict[str, Any] = {}
-    names = _names
-    while at < end:
-        first = at + 1
-        at = first + buf[at]
-        key = buf[first:at]
-        name = names.get(key) or _name(key)
-        kind = buf[at]
-        if kind == 0x53:  # S: a long text
-            first = at + 5
-            at = first + _U32(buf, at + 1)[0]
-            table[name] = buf[first:at].decode()
-        elif kind == 0x56:  # V: nothing
-            table[name] = None
-            at += 1
-        elif kind == 0x74:  # t: true or false
-            table[name] = buf[at + 1] != 0
-            at += 2
-        else:
-            table[name], at = _read_item(buf, at)
-    return table, at
-
-
-def _text(buf: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + buf[at]
-    return buf[at + 1 : end].decode(), end
-
-
-def _short(buf: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + buf[at]
-    text = buf[at + 1 : end]
-    return _names.get(text) or _name(text), end
-
-
-def _name(text: bytes) -> str:
-    name = text.decode()
-    if len(_names) < _NAMES_KEPT:
-        _names[text] = name
-    return name
-
-
-def _arguments(method: bytes) -> tuple[str, int, bool, str, str]:
+def _arguments(method: bytes, endings: dict[bytes, tuple[bool, str, str]]) -> tuple[str, int, bool, str, str]:
     # Consumer tag, delivery tag, redelivered, exchange, routing key.
-    tag, at = _short(method, 4)
-    exchange, end = _short(method, at + 9)
-    return tag, _U64(method, at)[0], bool(method[at + 8] & 1), exchange, _short(method, end)[0]
+    tag, at = short_text(method, 4)
+    rest = method[at + 8 :]
+    if (ending := endings.get(rest)) is None:
+        exchange, end = short_text(rest, 1)
+        ending = bool(rest[0] & 1), exchange, short_text(rest, end)[0]
+        if len(endings) < _ENDINGS_KEPT:
+            endings[rest] = ending
+    return tag, _U64(method, at)[0], *ending

@@ -17,6 +17,7 @@ from amqp.transport import SSLTransport, TCPTransport
 from kombu.transport import pyamqp
 
 from shared.amqp_frames import frame_handler
+from shared.amqp_headers import Layout
 
 #: Bytes that one read of the socket asks for.
 PIECE = 256 * 1024
@@ -96,8 +97,42 @@ class _TlsPieces(_InPieces, SSLTransport):
     pass
 
 
+class Received(pyamqp.Message):
+    """As kombu's.
+
+    Attributes:
+        layout: of its headers, where they have one; see `shared.amqp_headers`.
+    """
+
+    layout: Layout | None
+    errors: Any = ()
+
+    def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
+        properties = msg.properties
+        headers = properties.get("application_headers")
+        self.layout = getattr(msg, "layout", None)
+        if options or not headers or "compression" in headers:
+            self.errors = []
+            super().__init__(msg, channel=channel, **options)
+            return
+        self.channel, self.body, self.properties, self.headers = channel, msg.body, properties, headers
+        self.delivery_info = told = msg.delivery_info
+        self.delivery_tag = told["delivery_tag"]
+        self.content_type, self.content_encoding = properties.get("content_type"), properties.get("content_encoding")
+        self.accept = self._decoded_cache = None
+        self._state = "RECEIVED"
+
+
+class Channel(pyamqp.Channel):
+    """As kombu's, whose messages know the layout of their headers."""
+
+    Message = Received
+
+
 class AmqpConnection(pyamqp.Connection):
     """An AMQP connection that reads in large pieces."""
+
+    Channel = Channel
 
     #: Makes the event loop come back for frames that have left the socket; None while it watches no such connection.
     come_back: Callable[[], None] | None = None

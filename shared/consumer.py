@@ -83,18 +83,18 @@ class Consumer(CeleryConsumer):
         ours = (*self.connection_errors, MemoryError)
 
         def on_task_received(message: Any) -> Any:
-            # All that Celery gives up passes here, in the thread that owns the channel: a failed task, a task that was
-            # revoked, one that nobody knows.
-            message.reject_log_error = partial(self.give_up, message)
-            received(message, self.app.tasks)
             try:
-                if self.over_redis and self.delivered_too_often(message):
-                    return message.reject_log_error(logger, self.connection_errors)
                 if lanes:
                     take = lanes.get(message.headers.get("task"))
                     if take is not None and take(message):
                         return None
                     other(message)
+                # All that Celery gives up passes here, in the thread that owns the channel: a failed task, a task that
+                # was revoked, one that nobody knows.
+                message.reject_log_error = partial(self.give_up, message)
+                received(message, self.app.tasks)
+                if self.over_redis and self.delivered_too_often(message):
+                    return message.reject_log_error(logger, self.connection_errors)
                 fault = messages.fault(message.headers, message.payload)
                 if fault is None:
                     return handle(message)

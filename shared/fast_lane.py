@@ -65,6 +65,8 @@ _CELERYS_HEADERS = frozenset(vars(Context)) | {"lang", "task", "argsrepr", "kwar
 _STATES = ((Reject, REJECTED), (Ignore, IGNORED), (Retry, RETRY))
 #: How a task ended: with what it raised, as its result store and its listeners were told, or with a result.
 Ended = tuple[ExceptionInfo | None, Any]
+#: Headers whose values, and not only their kinds, decide whether a message is a plain case.
+_DECISIVE = frozenset({"eta", "expires", "retries", "stamped_headers", "compression", "timelimit"})
 #: Hooks of a task class that the lane does not call: a task that has one goes the default way.
 _HOOKS = ("before_start", "on_success", "after_return", "__call__")
 
@@ -152,7 +154,7 @@ class FastLane:
         self._counts = app.settings.status_port is not None
         self._tells = bool(events and events.enabled and task.send_events)
         self._run = task.run
-        self._push, self._pop = task.request_stack.push, task.request_stack.pop
+        self._push = task.request_stack.push
         self._request_cls = create_request_cls(
             symbol_by_name(task.Request), task, consumer.pool, consumer.hostname, events, app=app
         )
@@ -163,17 +165,18 @@ class FastLane:
 
     def take(self, message: Any) -> bool:
         """Run the task of `message` if it is a plain case, and say whether it was."""
-        headers = message.headers
-        get = headers.get
-        id = get("id")
+        headers, layout = message.headers, getattr(message, "layout", None)
+        # Found out once of all messages whose headers have one layout.
+        more = layout.notes.get(self) if layout is not None else None
+        if more is None:
+            if not self._open or not self._plain(headers):
+                return False
+            more = tuple(name for name in headers if name not in _CELERYS_HEADERS)
+            if layout is not None and layout.varying.isdisjoint(_DECISIVE):
+                layout.notes[self] = more
+        id = headers["id"]
         if (
-            not self._open
-            or get("eta") is not None
-            or get("expires") is not None
-            or get("retries")
-            or get("stamped_headers")
-            or "compression" in headers
-            or message.content_type != _CONTENT_TYPE
+            message.content_type != _CONTENT_TYPE
             or message.delivery_info["redelivered"]
             or id in self._revoked
             or self._task.rate_limit
@@ -187,19 +190,40 @@ class FastLane:
             return False
         if embedded and (type(embedded) is not dict or any(embedded.values())):
             return False
-        if messages.fault(headers, payload) is not None:
+        if messages.fault_of_body(payload) is not None:
             return False
-        self._play(message, headers, id, args, kwargs)
+        self._play(message, headers, id, args, kwargs, more)
         return True
 
-    def _play(self, message: Any, headers: dict[str, Any], id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+    @staticmethod
+    def _plain(headers: dict[str, Any]) -> bool:
+        """Whether nothing in the headers asks for more than the lane does; what it reads there is in `_DECISIVE`."""
+        get = headers.get
+        return not (
+            get("eta") is not None
+            or get("expires") is not None
+            or get("retries")
+            or get("stamped_headers")
+            or "compression" in headers
+            or messages.fault_of_headers(headers) is not None
+        )
+
+    def _play(
+        self,
+        message: Any,
+        headers: dict[str, Any],
+        id: str,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        more: tuple[str, ...],
+    ) -> None:
         if self._says:
             name = headers.get("shadow") or self._name
             info(trace.LOG_RECEIVED, {"id": id, "name": name})
         state.total_count[self._name] += 1
         state.all_total_count[0] += 1
         request = self._announced(message) if self._tells or signals.task_received.receivers else None
-        context = self._context(message, headers, args, kwargs)
+        context = self._context(message, headers, args, kwargs, more)
         if self._counts:
             wait = waited(headers, message.properties, time())
             if wait is not None:
@@ -236,8 +260,8 @@ class FastLane:
         task = self._task
         heard = len(signals.task_prerun.receivers) > 1 or len(signals.task_postrun.receivers) > 1
         state, result = SUCCESS, None
-        _task_stack.push(task)
-        self._push(context)
+        # What `push` gives is the thread's own list; Celery's `pop` would throw it away each time.
+        tasks, requests = _task_stack.push(task), self._push(context)
         try:
             if heard:
                 # Among others the scope's own.
@@ -272,8 +296,8 @@ class FastLane:
                 else:
                     scope.leave(token)
             finally:
-                _task_stack.pop()
-                self._pop()
+                tasks.pop()
+                requests.pop()
 
     def _failed(self, error: Exception, context: Context) -> tuple[ExceptionInfo, str]:
         state = next((state for kind, state in _STATES if isinstance(error, kind)), FAILURE)
@@ -286,7 +310,14 @@ class FastLane:
         traceback_clear(error)
         return told, state
 
-    def _context(self, message: Any, headers: dict[str, Any], args: list[Any], kwargs: dict[str, Any]) -> Context:
+    def _context(
+        self,
+        message: Any,
+        headers: dict[str, Any],
+        args: list[Any],
+        kwargs: dict[str, Any],
+        more: tuple[str, ...],
+    ) -> Context:
         # What Celery's constructor makes; that looks up all its own names for each task.
         context = Context.__new__(Context)
         told, properties = message.delivery_info, message.properties
@@ -307,12 +338,12 @@ class FastLane:
             },
         )
         if "headers" not in headers:
-            ours = {name: value for name, value in headers.items() if name not in _CELERYS_HEADERS}
-            context.headers = ours or None
+            context.headers = {name: headers[name] for name in more} or None
         return context
 
     def _request(self, message: Any) -> Any:
         consumer = self._consumer
+        message.reject_log_error = partial(consumer.give_up, message)
         return self._request_cls(
             message,
             on_ack=partial(consumer.call_soon_ack, message.ack_log_error),

@@ -40,10 +40,11 @@ def fault(headers: Any, payload: Any) -> str | None:
         headers: as they came.
         payload: the decoded body.
     """
-    return _fault_of_headers(headers) or _fault_of_body(payload)
+    return fault_of_headers(headers) or fault_of_body(payload)
 
 
-def _fault_of_headers(headers: Any) -> str | None:
+def fault_of_headers(headers: Any) -> str | None:
+    """`fault`, of its headers alone; it depends on the kinds of their values, the lengths of texts, and `timelimit`."""
     if not isinstance(headers, Mapping):
         return "it has no headers"
     for name in ("task", "id"):
@@ -59,7 +60,8 @@ def _fault_of_headers(headers: Any) -> str | None:
     return None
 
 
-def _fault_of_body(payload: Any) -> str | None:
+def fault_of_body(payload: Any) -> str | None:
+    """`fault`, of its body alone."""
     if not isinstance(payload, list | tuple) or len(payload) != 3:
         return "its body must be a list of three: arguments, keyword arguments, what follows"
     args, kwargs, embedded = payload

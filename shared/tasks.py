@@ -148,8 +148,9 @@ def implements(
 
         @wraps(function)
         def run(task: Task, *args: Any, **kwargs: Any) -> Any:
-            scope.of(task.request)
-            facts.begin(task.request)
+            request = task.request
+            scope.of(request)
+            facts.begin(request)
             arguments = declaration.check_arguments(args, task.complete(declaration, args, kwargs))
             result = function(task, **arguments) if bind else function(**arguments)
             return declaration.dump_result(result)
