@@ -267,5 +267,10 @@ def in_lane(cases: tuple[Case, ...], form: str) -> list[Case]:
 
 
 def controls(cases: tuple[Case, ...], form: str, lane: bool = False) -> list[Case]:
-    """Likewise, those whose negative control it plays."""
-    return [case for case in cases if (form or case.control_in_tests) and not (lane and case.processes)]
+    """Likewise, those whose negative control it plays.
+
+    A solo pool acknowledges when its loop turns, after the task, also where it should before: there a case cannot be
+    made to fail by that guard.
+    """
+    chosen = [case for case in cases if (form or case.control_in_tests) and not (lane and case.processes)]
+    return [case for case in chosen if not (lane and "late_ack" in case.control.without)]

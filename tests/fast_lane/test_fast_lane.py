@@ -132,6 +132,7 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     (again,) = lane.send(tasks.again, "again")
     (failed,) = lane.send(tasks.fail, "failed")
     (refused,) = lane.send(tasks.refuse, "refused")
+    (early,) = lane.send(tasks.early, "early")
     (day,) = lane.send(tasks.day, "day", kwargs={"key": "day", "day": date(2026, 3, 15)})
     lane.send(tasks.effect, "late", headers={"expires": "2026-01-01T00:00:00+00:00"})
     lane.send(tasks.effect, "revoked", task_id="revoked")
@@ -151,6 +152,7 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     }
     assert {"scope", "first_published"} <= set(known["headers"]) <= {"scope", "first_published", "due"}
     assert effect.get(timeout=30) == "effect"
+    assert early.get(timeout=30) is False
     assert day.get(timeout=30) == "2026-03-15"
     assert again.get(timeout=30) == "again" and lane.effects()["again"] == 2
     with pytest.raises(ValueError, match="made to fail: failed"):
@@ -165,6 +167,7 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
         "calculator.again RETRY Retry": 1,
         "calculator.again SUCCESS str": 1,
         "calculator.day SUCCESS str": 1,
+        "calculator.early SUCCESS bool": 1,
         "calculator.effect FAILURE InvalidArguments": 1,
         "calculator.effect SUCCESS str": 1,
         "calculator.fail FAILURE ValueError": 1,

@@ -39,6 +39,10 @@ def _day(key: str, day: date) -> str:
     raise NotImplementedError
 
 
+def _early(key: str) -> bool:
+    raise NotImplementedError
+
+
 def _last(key: str, seconds: float) -> None: ...
 
 
@@ -49,6 +53,7 @@ fail = Declaration("calculator.fail", _fail, keeps_result=True)
 refuse = Declaration("calculator.refuse", _refuse, keeps_result=True)
 again = Declaration("calculator.again", _again, keeps_result=True)
 day = Declaration("calculator.day", _day, keeps_result=True)
+early = Declaration("calculator.early", _early, keeps_result=True)
 last = Declaration("calculator.last", _last, keeps_result=False)
 
 
@@ -117,6 +122,11 @@ if "EFFECTS" in os.environ:
     def run_day(key: str, day: date) -> str:
         """An argument that JSON alone does not know."""
         return day.isoformat()
+
+    @implements(early, app, fast_lane=fast, acks_late=False)
+    def run_early(key: str) -> bool:
+        """Whether what may never run twice is in the lane all the same."""
+        return _in_lane()
 
     @implements(last, app)
     def run_last(key: str, seconds: float) -> None:
