@@ -11,11 +11,12 @@ from typing import Any
 
 from amqp.basic_message import Message
 
+from shared.event_channel import event_channel
 from shared.publishing import bounded, cut_off
 
 #: Bytes. More than the kernel takes at once leaves slowly where the way is slow.
 _SLOW = 100 * 2**10
-#: Seconds to say goodbye to a channel over which everything was confirmed.
+#: Seconds to say goodbye to the channel over which everything was confirmed.
 _GOODBYE = 1.0
 
 
@@ -46,8 +47,6 @@ class Confirms:
         self.blocked: float | None = None
         self._confirmed, self._refused, self._returned = confirmed, refused, returned
         self._written = 0
-        self._events: Any = None
-        self._events_closed = False
         protocol.on_blocked, protocol.on_unblocked = self._on_blocked, self._on_unblocked
         self.channel = protocol.channel()
         # Where the broker closes a channel, py-amqp would open it again, and wait for that without any bound.
@@ -85,27 +84,13 @@ class Confirms:
 
     def tell(self, body: str, exchange: str, routing_key: str) -> None:
         """Send an event, which nobody confirms, and which may be lost."""
-        if self._events is None:
-            self._events = self.protocol.channel()
-            self._events._do_revive = self._no_more_events
-        if self._events is not False:
-            message = Message(body.encode(), content_type="application/json", content_encoding="utf-8", delivery_mode=1)
-            self._events._basic_publish(message, exchange=exchange, routing_key=routing_key)
-
-    def no_events_any_more(self) -> bool:
-        """Whether the channel that was just closed is that of the events: this user may not send any."""
-        closed, self._events_closed = self._events_closed, False
-        return closed
+        if (events := event_channel(self.protocol)) is not None:
+            events.tell(body.encode(), exchange, routing_key, content_type="application/json", content_encoding="utf-8")
 
     def close(self) -> None:
-        """Give the channels back."""
+        """Give the channel back."""
         with bounded(self.protocol, _GOODBYE):
-            for one in (self.channel, self._events):
-                if one:
-                    one.close()
-
-    def _no_more_events(self) -> None:
-        self._events, self._events_closed = False, True
+            self.channel.close()
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         self._confirmed(self._taken(tag, multiple))

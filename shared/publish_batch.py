@@ -186,16 +186,11 @@ class Batch:
             if not self._todo and not wire.unconfirmed:
                 break  # the last ones were refused here: nobody has anything to say
             more = bool(self._todo) and room > 0 and wire.blocked is None
-            try:
-                wire.read(0 if more else self._patience(wire, last))
-                self._tell(wire)
-            except amqp.ChannelError:
-                if not wire.no_events_any_more():
-                    raise
+            wire.read(0 if more else self._patience(wire, last))
+            self._tell(wire)
             if self.progress is not None:
                 self.progress(self._done, len(self.ids))
-        with suppress(amqp.ChannelError):
-            self._tell(wire, least=1)
+        self._tell(wire, least=1)
 
     def _tell(self, wire: Confirms, least: int = EVENTS) -> None:
         """Tell Flower of what was confirmed, many at once."""

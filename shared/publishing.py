@@ -22,6 +22,7 @@ from kombu.serialization import dumps
 
 from shared import names
 from shared.errors import Error
+from shared.event_channel import event_channel
 
 logger = logging.getLogger(__name__)
 
@@ -264,9 +265,17 @@ class Line:
 
     def _tell(self, body: Any, options: dict[str, Any]) -> None:
         try:
-            with bounded(self.connection.connection, EVENT_TIMEOUT):
-                bounds = {"retry": False, "timeout": EVENT_TIMEOUT, "confirm_timeout": EVENT_TIMEOUT}
-                self._producer.publish(body, **{**options, **bounds})
+            protocol = self.connection.connection
+            with bounded(protocol, EVENT_TIMEOUT):
+                events = event_channel(protocol)
+                if events is None:
+                    self._producer.publish(body, **{**options, "retry": False, "timeout": EVENT_TIMEOUT})
+                    return
+                # To wait for the broker's word, as for a task's, would be half of what a publish takes.
+                body, _ = serialized(body, options)
+                said = {name: options.get(name) for name in ("content_type", "content_encoding", "delivery_mode")}
+                said["application_headers"] = options.get("headers")
+                events.tell(body, options["exchange"], options["routing_key"], **said)
         except Exception as error:
             logger.info("The event of a published task is lost: %s", words(error))
             self._leave()

@@ -6,6 +6,8 @@ from typing import Any
 
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
 from celery.backends.redis import ResultConsumer as CeleryResultConsumer
+from celery.exceptions import BackendStoreError
+from kombu.utils.encoding import bytes_to_str
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as Gone
 from redis.retry import Retry
@@ -44,12 +46,42 @@ end
 """
 
 
+# A success is final: a copy of the task that was lost meanwhile does not overwrite it. The index of the family lasts as
+# long as its youngest result.
+_STORE_RESULT = """
+local task, index, pointer = KEYS[1], KEYS[2], KEYS[3]
+local value, expires = ARGV[1], tonumber(ARGV[2])
+local current = redis.call('GET', task)
+if current and cjson.decode(current).status == 'SUCCESS' then
+  return 0
+end
+local function set(key, text)
+  if expires > 0 then redis.call('SET', key, text, 'EX', expires) else redis.call('SET', key, text) end
+end
+set(task, value)
+redis.call('PUBLISH', task, value)
+if index then
+  redis.call('ZADD', index, ARGV[4], ARGV[3])
+  redis.call('ZREMRANGEBYRANK', index, 0, -tonumber(ARGV[5]) - 1)
+  if expires > 0 then redis.call('EXPIRE', index, expires) end
+  if pointer then set(pointer, ARGV[6]) end
+end
+return 1
+"""
+
+
 class ResultConsumer(CeleryResultConsumer):
     """Looks at a result once more when Redis has confirmed that it will tell of it.
 
     Whoever waits subscribes over one connection and looks over another. Where Redis sees the look first, a result that
     comes between the two is told to nobody, and Celery's own waits until its timeout. A proxy in between is enough.
     """
+
+    def on_wait_for_pending(self, result: Any, **kwargs: Any) -> None:
+        """As Celery's, but for a look at what was just subscribed to: Redis' confirmation brings that."""
+        if getattr(result, "_cache", self) is None and self._get_key_for_task(result.id) in self.subscribed_to:
+            return
+        super().on_wait_for_pending(result, **kwargs)
 
     def _drain_one(self, pubsub: Any, timeout: float | None) -> bool:
         with self.reconnect_on_error():
@@ -85,22 +117,34 @@ class RedisBackend(FamilyStore, CeleryRedisBackend):
         """Nothing: Celery's own subscribes to the result before each publish, whether or not somebody will wait for it,
         and with Redis away it blocks for 20 s. Whoever waits subscribes then, and looks at what is there already."""
 
-    def _set(self, key: Any, value: Any, expires: int | None = None) -> None:
-        family = facts.family()
-        if family is None:
-            return super()._set(key, value, expires)
-        lasts = int(expires or self.expires or 86400)
-        index = self._index(family.of)
-        # As Celery's, and the index on the same way.
-        with self.client.pipeline() as pipe:
-            pipe.set(key, value, ex=lasts)
-            pipe.publish(key, value)
-            pipe.zadd(index, {family.task: time.time()})
-            pipe.zremrangebyrank(index, 0, -facts.MOST - 1)
-            pipe.expire(index, lasts)
+    def add_pending_result(self, result: Any, weak: bool = False, start_drainer: bool = True) -> Any:
+        """As Celery's. Who waits for one result looks for it first: where it is there, nothing is subscribed to."""
+        if start_drainer and not weak and result._cache is None:
+            meta = self.get_task_meta(result.id)
+            if meta["status"] in self.READY_STATES:
+                result._maybe_set_cache(meta)
+                return result
+        return super().add_pending_result(result, weak=weak, start_drainer=start_drainer)
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        """As Celery's, in one step of Redis; Celery first reads what is there, and then writes."""
+        meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
+        value = self.encode({**meta, "task_id": bytes_to_str(task_id)})
+        if len(value) > self._MAX_STR_VALUE_SIZE:
+            raise BackendStoreError("value too large for Redis backend", state=state, task_id=task_id)
+        keys, arguments = [self.get_key_for_task(task_id)], [value, int(self.expires or 0)]
+        if family := facts.related(task_id, request):
+            keys.append(self._index(family.of))
+            arguments += [family.task, time.time(), facts.MOST, family.of]
             if family.pointed:
-                pipe.set(self._pointer(family.pointed), family.of, ex=lasts)
-            pipe.execute()
+                keys.append(self._pointer(family.pointed))
+        self.ensure(self._eval, (_STORE_RESULT, keys, arguments))
+        return result
+
+    def _eval(self, script: str, keys: list[Any], arguments: list[Any]) -> Any:
+        return self.client.eval(script, len(keys), *keys, *arguments)
 
     def _index(self, one: str) -> bytes:
         return self.get_key_for_task(one) + b":family"

@@ -59,17 +59,19 @@ def fields(request: Any, service: str | None) -> dict[str, Any]:
     return told
 
 
+def related(task_id: str, request: Any) -> Family | None:
+    """Where to note the result of `request`, a task's context; None where it stands alone."""
+    root, group = getattr(request, "root_id", None), getattr(request, "group", None)
+    if root and root != task_id:
+        return Family(task_id, root, group)
+    # The parts of a group that is called by itself have no first task in common.
+    return Family(task_id, group) if group else None
+
+
 @contextmanager
 def storing(task_id: str, request: Any) -> Iterator[None]:
     """While the block stores the result of `request`, `family` says where to note it."""
-    root, group = getattr(request, "root_id", None), getattr(request, "group", None)
-    family = None
-    if root and root != task_id:
-        family = Family(task_id, root, group)
-    elif group:
-        # The parts of a group that is called by itself have no first task in common.
-        family = Family(task_id, group)
-    token = _storing.set(family)
+    token = _storing.set(related(task_id, request))
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import amqp
 import pytest
 from celery import chain, chord, group, signals
 from kombu import Connection
@@ -258,12 +259,41 @@ def test_a_full_queue_is_a_refusal_that_may_pass(make_app: MakeApp, full: str) -
     assert told.value.passing
 
 
-def test_an_event_that_cannot_be_sent_does_not_call_its_task_back(make_app: MakeApp, broker: OwnBroker) -> None:
+def test_an_event_that_cannot_be_sent_disturbs_no_task(make_app: MakeApp, way: Between) -> None:
     # Given the gateway's user, who may not send the event of a task that was published
-    app = make_app(user="gateway")
+    app = make_app(way.address, user="gateway")
     assert app.conf.task_send_sent_event
-    # Then the task is confirmed all the same
-    assert app.send_task("scoped.show", (1,), ignore_result=True).id
+    # Then each task is confirmed all the same, over one connection
+    for _ in range(3):
+        assert app.send_task("scoped.show", (1,), ignore_result=True).id
+    assert way.connections == 1
+
+
+def test_nobody_waits_for_an_event(make_app: MakeApp, broker: OwnBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given somebody who listens, as Flower does
+    app, waits, heard = make_app(), list[Any](), list[dict[str, Any]]()
+    note(app)  # connects
+    wait = amqp.Channel.wait
+
+    def waiting(self: amqp.Channel, method: Any, *given: Any, **options: Any) -> Any:
+        waits.append(method)
+        return wait(self, method, *given, **options)
+
+    with Connection(broker.administrator()) as connection:
+        channel = connection.channel()
+        receiver = app.events.Receiver(channel, handlers={"task-sent": heard.append})
+        receiver.queue.exchange.no_declare = True
+        with app.amqp.Consumer(channel, queues=[receiver.queue], callbacks=[receiver._receive], no_ack=True):
+            # When a task is published
+            monkeypatch.setattr(amqp.Channel, "wait", waiting)
+            sent = note(app)
+            # Then its own confirmation is all that was waited for
+            assert len(waits) == 1
+            monkeypatch.undo()
+            # And its event comes
+            while not heard:
+                connection.drain_events(timeout=20)
+    assert [one["uuid"] for one in heard] == [sent.id]
 
 
 # --- Size -------------------------------------------------------------------------------------------------------------

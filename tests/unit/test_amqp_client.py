@@ -46,6 +46,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 def test_without_librabbitmq_it_is_py_amqp(make_app: MakeApp, scheme: str, reads: str | None, client: type) -> None:
     app = make_app(broker_url=f"{scheme}://{HOST}", redis_url=REDIS, broker_reads=reads)
     assert app.connection_for_write().get_transport_cls() is client
+    # And those of the pool, over which tasks are published, are the same
+    assert app.producer_pool.connections.new().get_transport_cls() is client
 
 
 def test_asking_for_librabbitmq_where_it_is_not_installed_says_so() -> None:

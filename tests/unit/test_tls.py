@@ -38,7 +38,8 @@ def test_each_connection_expects_the_name_of_the_host_that_it_goes_to(make_app: 
 
     # Then it expects the other's name, and new connections that of their own first one
     assert first.ssl["server_hostname"] == first.hostname != expected
-    for connection in (first.clone(), app.connection_for_read(), app.connection()):
+    pooled = app.producer_pool.connections.new()
+    for connection in (first.clone(), app.connection_for_read(), app.connection(), pooled):
         assert connection.ssl["server_hostname"] == connection.hostname
         assert connection.ssl["cert_reqs"] == ssl.CERT_REQUIRED
         assert connection.ssl["ca_certs"] == str(ca)
