@@ -14,7 +14,7 @@ SERVICE ?=
 KUBECTL := kubectl
 OVERLAY ?= k8s/overlays/local
 # The suites that start workers on this machine: docs/performance.md says what is left out.
-IN_LANE := $(addprefix tests/,canvas scope task_logs webhook mail telemetry watching choices)
+IN_LANE := $(addprefix tests/,canvas scope task_logs webhook mail telemetry watching)
 # What finds most in a second: canvases, calls between tasks, replaced ones, scopes, dead letters.
 IN_LANE_SHORT := tests/canvas/test_pools.py tests/scope/test_everywhere.py tests/scope/test_gone.py
 # The folder's name is what kubectl shows where it is missing.
