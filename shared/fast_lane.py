@@ -95,13 +95,14 @@ class Acknowledger:
 
     def flush(self) -> None:
         """Tell the broker what is done."""
+        if self._others:
+            self._others = [message for message in self._others if not message.acknowledged]
         if not self._done:
             return
         done, self._done = self._done, []
         channel = self._channel
         if channel is None or channel.connection is None:
             return  # the broker has taken them back already
-        self._others = [message for message in self._others if not message.acknowledged]
         first = min((message.delivery_tag for message in self._others), default=None)
         try:
             if first is None or first > done[-1]:
