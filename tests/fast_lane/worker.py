@@ -1,6 +1,7 @@
 """A calculator whose tasks may take the fast lane: `celery -A tests.fast_lane.worker worker`."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ def _again(key: str) -> str:
     raise NotImplementedError
 
 
+def _poison(key: str) -> None: ...
 def _last(key: str, seconds: float) -> None: ...
 
 
@@ -42,6 +44,7 @@ told = Declaration("calculator.told", _told, keeps_result=True)
 fail = Declaration("calculator.fail", _fail, keeps_result=True)
 refuse = Declaration("calculator.refuse", _refuse, keeps_result=True)
 again = Declaration("calculator.again", _again, keeps_result=True)
+poison = Declaration("calculator.poison", _poison, keeps_result=False)
 last = Declaration("calculator.last", _last, keeps_result=False)
 
 
@@ -100,6 +103,12 @@ if "EFFECTS" in os.environ:
         if task.request.retries == 0:
             raise task.retry(exc=Retryable("again"), countdown=1)
         return key
+
+    @implements(poison, app, fast_lane=fast)
+    def run_poison(key: str) -> None:
+        """End the process, as a fault in a C library does."""
+        _add(key)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     @implements(last, app)
     def run_last(key: str, seconds: float) -> None:
