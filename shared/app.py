@@ -113,9 +113,10 @@ class App(Celery):
             options.setdefault("declare", list(self.amqp.queues.values()))
         care = self.care(options.pop("confirm_timeout", None))
         care = care.of(options.pop("retry", None), options.pop("retry_policy", None))
+        on_repeat = options.pop("on_repeat", None)
         with self.producer_or_acquire(options.pop("producer", None)) as producer:
             try:
-                line = producer if isinstance(producer, Catcher) else Line(producer, care)
+                line = producer if isinstance(producer, Catcher) else Line(producer, care, on_repeat)
                 result = super().send_task(name, args, kwargs, producer=line, retry=False, **options)
             except PublishError as error:
                 PUBLISHES.inc(service_of(name), error.outcome)
@@ -218,7 +219,7 @@ def create_app(
     app.conf.update(servers)
     if spec is None and not settings.embedded:
         app.conf.update(celery_config.beat(settings))
-    if spec is not None and settings.over_redis:
+    if settings.over_redis:
         from shared import redis_transport
 
         redis_transport.register()

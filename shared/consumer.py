@@ -8,7 +8,7 @@ from celery import signals
 from celery.utils.log import get_logger
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 
-from shared import messages, redis_broker
+from shared import caution, messages, redis_broker
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
 from shared.fast_lane import Acknowledger, FastLane
@@ -47,6 +47,8 @@ class Consumer(CeleryConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.health = Health()
+        #: How many messages it takes at once; None where that does not change.
+        self.caution: caution.Caution | None = None
         #: Called at each turn of a loop that has no hub.
         self.each_turn: Callable[[Any], None] = lambda consumer: None
         super().__init__(*args, **kwargs)
@@ -77,7 +79,8 @@ class Consumer(CeleryConsumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Celery's handler, behind a look at the message."""
         handle = super().create_task_handler(*args, **kwargs)
-        lanes = {name: one.take for name, one in self.strategies.items() if isinstance(one, FastLane)}
+        fast = {name: one for name, one in self.strategies.items() if isinstance(one, FastLane)}
+        lanes = {name: one.take for name, one in fast.items()}
         other = self.acknowledger.other
         # These are about the connection and not about the message: the consumer's own loop reconnects.
         ours = (*self.connection_errors, MemoryError)
@@ -105,7 +108,16 @@ class Consumer(CeleryConsumer):
                 return self.refuse(message, f"it cannot be handled: {error!r:.{LONGEST_EXCERPT}}", error)
             return self.refuse(message, fault)
 
-        return on_task_received
+        if not caution.needed(self, list(fast.values())):
+            return on_task_received
+        care = self.caution = caution.Caution(self, on_task_received)
+
+        def on_task_received_with_care(message: Any) -> Any:
+            if message.delivery_info["redelivered"] == care.calm and care.meets(message):
+                return None
+            return on_task_received(message)
+
+        return on_task_received_with_care
 
     def add_task_queue(self, queue: str, *args: Any, **options: Any) -> None:
         """As Celery's, of a queue of its own. An operator's word reaches every service's worker, and one that took it

@@ -85,7 +85,7 @@ class Acknowledger:
     def done(self, message: Any) -> None:
         """A message whose task has been run."""
         if message.channel is not self._channel:
-            self._turn_to(message.channel)
+            self._begin(message.channel)
         self._done.append(message.delivery_tag)
         if len(self._done) >= BATCH:
             self.flush()
@@ -93,23 +93,23 @@ class Acknowledger:
     def other(self, message: Any) -> None:
         """A message that somebody else will acknowledge."""
         if message.channel is not self._channel:
-            # The first of a connection too: what is done after it must not acknowledge it.
-            self._turn_to(message.channel)
+            self._begin(message.channel)
         self._others.append(message)
 
-    def _turn_to(self, channel: Any) -> None:
+    def _begin(self, channel: Any) -> None:
         # Another connection: what was not acknowledged over the old one is delivered again.
         self._done, self._others, self._channel = [], [], channel
 
     def flush(self) -> None:
         """Tell the broker what is done."""
+        if self._others:
+            self._others = [message for message in self._others if not message.acknowledged]
         if not self._done:
             return
         done, self._done = self._done, []
         channel = self._channel
         if channel is None or channel.connection is None:
             return  # the broker has taken them back already
-        self._others = [message for message in self._others if not message.acknowledged]
         first = min((message.delivery_tag for message in self._others), default=None)
         try:
             if first is None or first > done[-1]:
@@ -158,6 +158,11 @@ class FastLane:
         self._request_cls = create_request_cls(
             symbol_by_name(task.Request), task, consumer.pool, consumer.hostname, events, app=app
         )
+
+    @property
+    def open(self) -> bool:
+        """Whether anything may be run here."""
+        return self._open
 
     def __call__(self, message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> Any:
         """As Celery calls a strategy."""

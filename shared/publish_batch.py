@@ -13,9 +13,12 @@ from typing import Any
 
 from amqp import exceptions as amqp
 from celery import Signature
+from kombu.exceptions import EncodeError
 
+from shared import redis_broker
 from shared.app import service_of
 from shared.confirms import Confirms
+from shared.errors import Error
 from shared.metrics.declared import PUBLISHES
 from shared.publish_messages import Alone, Letter, Writer, tell
 from shared.publishing import (
@@ -287,6 +290,7 @@ class Batch:
 
     def _one_by_one(self) -> None:
         """As `apply_async` does it: canvases, other transports, and what the broker closed a channel over."""
+        silent_since = time.monotonic()
         while self._alone:
             index = self._alone.popleft()
             try:
@@ -294,21 +298,31 @@ class Batch:
             except PublishError as error:
                 doubt = self._doubts.get(index)
                 self._fail(index, error if doubt is None or isinstance(error, Rejected) else doubt, counted=True)
+                if isinstance(error, Rejected):
+                    silent_since = time.monotonic()
+                elif error.passing and (isinstance(error, NotSent) or self._left(silent_since) < LEAST):
+                    # It had all its attempts. Each of the others would wait as long for nothing.
+                    self._give_up(NotSent(f"nobody answers: {words(error.__cause__ or error)}", passing=True))
+            except redis_broker.Unroutable as error:
+                self._fail(index, Unroutable(f"{self._name(index)}: {error}: {Rejected.advice}"))
+            except (Error, EncodeError, TypeError, ValueError) as error:
+                # Of a canvas some may be on their way.
+                kind = Unknown if self.signatures[index].get("subtask_type") else NotSent
+                self._fail(index, kind(f"{self._name(index)}: its message cannot be written: {error}: {kind.advice}"))
             else:
                 self._confirm(index)
+                silent_since = time.monotonic()
             if self.progress is not None:
                 self.progress(self._done, len(self.ids))
 
     def _send(self, index: int) -> None:
         signature = self.signatures[index].clone()
         signature._app = self._app
-        policy = {"max_retries": self._care.retries}
-        signature.apply_async(
-            task_id=self.ids[index],
-            confirm_timeout=self._care.timeout,
-            retry=self._again,
-            **({"retry_policy": policy} if not signature.get("subtask_type") else {}),
-        )
+        options: dict[str, Any] = {"confirm_timeout": self._care.timeout, "retry": self._again}
+        if not signature.get("subtask_type"):
+            options["retry_policy"] = {"max_retries": self._care.retries}
+            options["on_repeat"] = lambda: self.repeated.add(index)
+        signature.apply_async(task_id=self.ids[index], **options)
 
     # --- What becomes of each -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -20,7 +20,7 @@ from kombu.compression import compress
 from kombu.exceptions import OperationalError
 from kombu.serialization import dumps
 
-from shared import names
+from shared import names, redis_broker
 from shared.errors import Error
 from shared.event_channel import event_channel
 
@@ -168,12 +168,15 @@ class Line:
     would give a late confirmation to the message after it. An attempt may take half of the time that is left, so that
     there is time for others. When the broker says that it has an alarm there are no others: an alarm holds for the
     whole cluster, and each copy that was sent is taken when it is over.
+
+    Args:
+        on_repeat: called before what may have arrived is sent again.
     """
 
-    def __init__(self, producer: Any, care: Care) -> None:
+    def __init__(self, producer: Any, care: Care, on_repeat: Callable[[], object] | None = None) -> None:
         self._producer = producer
         self.connection = producer.connection
-        self._care = care
+        self._care, self._on_repeat = care, on_repeat
         self._published = False
         self._blocked = False
 
@@ -203,6 +206,8 @@ class Line:
         told: PublishError | None = None
         for attempt in count(1):
             left = end - time.monotonic()
+            if isinstance(told, Unknown) and self._on_repeat is not None:
+                self._on_repeat()
             try:
                 self._attempt(body, size, left if attempt == last else left / 2, options)
                 return
@@ -236,11 +241,12 @@ class Line:
             raise unreachable(self.connection, error) from error
         try:
             left = max(LEAST, end - time.monotonic())
-            with bounded(protocol, left), cut_off(protocol, left if size > _ONE_FRAME else None):
+            cut = cut_off(protocol, left if size > _ONE_FRAME else None)
+            with bounded(protocol, left), cut, redis_broker.in_common_words(self.connection):
                 self._producer.publish(body, **{**options, "retry": False, "timeout": left, "confirm_timeout": left})
         except TELLING as error:
             kind, passing = verdict(error)
-            if kind is Unknown and confirms is None:
+            if kind is Unknown and confirms is None and self.connection.transport.driver_type != "redis":
                 # A transport whose messages are there at once, or not at all.
                 raise NotSent(f"the message cannot be left: {words(error)}", passing) from error
             told = f"{self.connection.host} has an alarm, and takes nothing" if self._blocked else words(error)
@@ -298,7 +304,8 @@ def connected(connection: Any, care: Care, end: float) -> Any:
     try:
         if not connection.connected and connection.transport.driver_type == "amqp":
             names.resolve(connection.hostname, connection.port, connection.connect_timeout)
-        connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+        with redis_broker.in_common_words(connection):
+            connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
     except (amqp.AMQPError, OSError) as error:
         raise unreachable(connection, error) from error
     finally:

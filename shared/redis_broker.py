@@ -6,7 +6,11 @@ there. What can be made good is: a worker moves dead letters itself, deliveries 
 no service takes is refused where it is published. Source: kombu.transport.redis.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from amqp.exceptions import ChannelError, MessageNacked
 
 from shared.config import Settings
 from shared.errors import Error
@@ -71,6 +75,30 @@ def check(routing_key: str, delay: float, settings: Settings) -> None:
             f"a delay of {delay:.0f} s: over Redis it must be shorter than BROKER_VISIBILITY_TIMEOUT, "
             f"{settings.broker_visibility_timeout:g} s. Raise that everywhere, or publish later"
         )
+
+
+@contextmanager
+def in_common_words(connection: Any) -> Iterator[None]:
+    """Have what redis-py raises say what it says of a message in the words that any publisher knows.
+
+    Raises:
+        ConnectionError: Redis is away, or does not answer.
+        MessageNacked: it has no memory left, or is a replica.
+        ChannelError: it refused the command for another reason, such as a right that is missing.
+    """
+    if connection.transport.driver_type != "redis":
+        yield
+        return
+    from redis import exceptions as redis
+
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise ConnectionError(str(error)) from error
+    except (redis.OutOfMemoryError, redis.ReadOnlyError) as error:
+        raise MessageNacked(str(error)) from error
+    except redis.ResponseError as error:
+        raise ChannelError(str(error)) from error
 
 
 def count_delivery(message: Any) -> int:

@@ -1,4 +1,4 @@
-"""kombu's Redis transport, which outlives any text that somebody puts into a queue's list.
+"""kombu's Redis transport, which outlives any text that somebody puts into a queue's list, and a Redis that forgot all.
 
 kombu takes a text off the list and expects its own form of a message; anything else ends the worker, and is gone.
 """
@@ -15,7 +15,7 @@ from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
 from kombu.utils.json import dumps, loads
 
 from shared.dead_letters.cause import HEADER, Cause, Reason
-from shared.topology import dead_letter_queue
+from shared.topology import TASKS_EXCHANGE, dead_letter_queue
 
 logger = get_logger(__name__)
 
@@ -68,7 +68,7 @@ def _fault_of_body(body: Any, encoding: Any) -> str | None:
 
 
 class Channel(redis.Channel):
-    """kombu's, but what is no message goes to the dead letters before kombu sees it."""
+    """kombu's, but what is no message goes to the dead letters before kombu sees it, and no message goes nowhere."""
 
     def _get_client(self) -> Any:
         channel = self
@@ -82,6 +82,16 @@ class Channel(redis.Channel):
                 return reply
 
         return Client
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        found: list[str] = super()._lookup(exchange, routing_key, default)
+        if not found and exchange == TASKS_EXCHANGE:
+            # Redis has come back without its file, and kombu, which has told it once who takes what, would drop this
+            # message and all that follow. No service is asked for here that is not there: see `redis_broker.check`.
+            for binding in self.state.exchanges.get(exchange, {}).get("table", ()):
+                self._queue_bind(exchange, *binding)
+            found = super()._lookup(exchange, routing_key, default)
+        return found
 
     def bury(self, queue: str, raw: bytes, what: str) -> None:
         """Keep `raw`, which was taken off `queue`, as the body of a dead letter."""

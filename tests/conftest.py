@@ -20,7 +20,6 @@ from tests.missing import missing
 from tests.servers import OwnBroker, OwnRedis
 from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
-from tests.waiting import eventually
 
 #: Played before all others: they say soonest what is wrong; and some fork, which is slow in a process that has grown.
 FIRST = ("unit", "contract")
@@ -180,16 +179,30 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
     """Started once; a laptop without Docker skips what needs it."""
     needs_docker()
     secrets = tmp_path_factory.mktemp("secrets")
-    setup.prepare(secrets)
+    setup.prepare(secrets, setup.House(tls=True))
+    # As the house with TLS has it, and beside it the listener without. Whoever runs the tests is not the server's user.
+    tls = secrets / "tls.conf"
+    tls.write_text(
+        "".join(
+            line
+            for line in (secrets / "rabbitmq" / "house.conf").read_text().splitlines(True)
+            if line.startswith(("listeners.ssl", "ssl_options"))
+        )
+    )
+    (secrets / "rabbitmq" / "server.key").chmod(0o444)
     # Its helper that removes what is left is an image more; the block below removes the container.
     testcontainers_config.ryuk_disabled = True
-    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(5672, 15672, 15692)
+    container = DockerContainer("rabbitmq:4-management", user="999:999").with_exposed_ports(15672, 15692)
+    # It is found there again when it was killed.
+    for port, here in zip((5672, 5671), free_ports(2), strict=True):
+        container.with_bind_ports(port, here)
     container.with_volume_mapping(str(secrets / "rabbitmq"), "/run/definitions")
+    container.with_volume_mapping(str(tls), "/etc/rabbitmq/conf.d/60-tls.conf")
     container.with_volume_mapping(
         str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
     )
     container.with_volume_mapping(str(ROOT / "compose/rabbitmq/enabled_plugins"), "/etc/rabbitmq/enabled_plugins")
     with container:
-        check = "rabbitmq-diagnostics -q check_port_connectivity"
-        eventually(lambda: container.exec(check).exit_code == 0, patience=120)
-        yield OwnBroker(container, secrets)
+        own = OwnBroker(container, secrets)
+        own.wait()
+        yield own

@@ -78,6 +78,12 @@ class OwnBroker:
             "REDIS_URL": redis.url,
         }
 
+    def user_over_tls(self, name: str, redis: OwnRedis) -> dict[str, str]:
+        """The same, over TLS, by an address that the certificate names."""
+        ca = self._secrets / name / "ca.pem"
+        url = f"amqps://{name}@127.0.0.1:{self._container.get_exposed_port(5671)}//"
+        return {**self.user(name, redis), "BROKER_URL": url, "TLS_CA_FILE": str(ca)}
+
     def administrator(self) -> str:
         """The URL of the user who may do everything."""
         host, port = self.address
@@ -110,6 +116,20 @@ class OwnBroker:
         done = self._container.exec(list(command))
         assert done.exit_code == 0, done.output
         return done.output.decode()
+
+    def kill(self) -> None:
+        """It is gone, with what it had not written to disk."""
+        self._container.get_wrapped_container().kill()
+
+    def start(self) -> None:
+        """Come back after that, with what was on disk."""
+        self._container.get_wrapped_container().start()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it takes clients."""
+        check = "rabbitmq-diagnostics -q check_port_connectivity"
+        eventually(lambda: self._container.exec(check).exit_code == 0, patience=120)
 
     def freeze(self) -> None:
         """It keeps its connections, and says nothing any more."""

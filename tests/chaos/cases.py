@@ -56,7 +56,9 @@ class Case:
     processes: str = ""
 
 
-_ITS_WORKER = "such a task ends its worker, and what that had prefetched counts a delivery: it is kept out of the lane"
+_ITS_WORKER = (
+    "such a task ends its worker, and not a process of its pool alone: tests/fast_lane/test_poison.py plays it"
+)
 
 CASES: tuple[Case, ...] = (
     Case(

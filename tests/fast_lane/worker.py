@@ -1,6 +1,7 @@
 """A calculator whose tasks may take the fast lane: `celery -A tests.fast_lane.worker worker`."""
 
 import os
+import signal
 import sys
 import time
 from datetime import date
@@ -43,6 +44,7 @@ def _early(key: str) -> bool:
     raise NotImplementedError
 
 
+def _poison(key: str) -> None: ...
 def _last(key: str, seconds: float) -> None: ...
 
 
@@ -54,6 +56,7 @@ refuse = Declaration("calculator.refuse", _refuse, keeps_result=True)
 again = Declaration("calculator.again", _again, keeps_result=True)
 day = Declaration("calculator.day", _day, keeps_result=True)
 early = Declaration("calculator.early", _early, keeps_result=True)
+poison = Declaration("calculator.poison", _poison, keeps_result=False)
 last = Declaration("calculator.last", _last, keeps_result=False)
 
 
@@ -127,6 +130,12 @@ if "EFFECTS" in os.environ:
     def run_early(key: str) -> bool:
         """Whether what may never run twice is in the lane all the same."""
         return _in_lane()
+
+    @implements(poison, app, fast_lane=fast)
+    def run_poison(key: str) -> None:
+        """End the process, as a fault in a C library does."""
+        _add(key)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     @implements(last, app)
     def run_last(key: str, seconds: float) -> None:

@@ -14,12 +14,14 @@ class Between:
 
     Attributes:
         rate: bytes a second from the publisher to the broker; None for all that there are.
+        silent_after: pieces of the broker's answers after which the others are kept here; None for no such number.
         speaks_after: bytes more from the publisher, over any connection, after which all answers pass again.
         connections: how many there were.
     """
 
     def __init__(self, broker: tuple[str, int], port: int = 0) -> None:
         self.rate: float | None = None
+        self.silent_after: int | None = None
         self.speaks_after: int | None = None
         self._broker = broker
         self._answers: list[threading.Event] = []
@@ -49,6 +51,17 @@ class Between:
         for one in self._answers:
             one.set()
 
+    def cut_after(self, seconds: float) -> None:
+        """Break, in so many seconds, the connections that there are now. Answers that were kept here get lost."""
+        now = [one for one in self._open if one is not self._listener]
+
+        def cut() -> None:
+            for one in now:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+        threading.Timer(seconds, cut).start()
+
     def close(self) -> None:
         """Break every connection. Answers that were kept here get lost."""
         for one in self._open:
@@ -76,6 +89,11 @@ class Between:
         with suppress(OSError):
             while chunk := source.recv(CHUNK):
                 if answers is not None:
+                    if self.silent_after is not None:
+                        self.silent_after -= 1
+                        if self.silent_after < 0:
+                            self.silent_after = None
+                            answers.clear()
                     answers.wait()
                 target.sendall(chunk)
                 if answers is None:

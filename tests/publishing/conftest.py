@@ -1,6 +1,9 @@
 """Publishers of a real broker, and ways to it that can be made bad."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from tests.servers import OwnBroker, OwnRedis
 
 #: Nobody may publish to the queue of the calculator here but the test that runs.
 QUEUE = "calculator"
+#: Starts `celery -A shared.app publish`.
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +70,12 @@ def make_app(broker: OwnBroker, redis_server: OwnRedis) -> Iterator[Callable[...
 class Arrived:
     """What lies in a queue of the broker."""
 
-    def __init__(self, url: str, queue: str) -> None:
+    def __init__(self, url: str, queue: str, purge: bool = True) -> None:
         self.connection = Connection(url)
         self.channel = self.connection.channel()
         self.queue = queue
-        self.channel.queue_purge(queue)
+        if purge:
+            self.channel.queue_purge(queue)
 
     def ids(self) -> list[str]:
         """The ids of the tasks in it, which are taken out."""
@@ -100,6 +106,26 @@ def arrived(broker: OwnBroker) -> Iterator[Arrived]:
     for bit in range(DELAY_BITS):
         seen.channel.queue_purge(delay_level(bit))
     seen.connection.release()
+
+
+@pytest.fixture
+def start(broker: OwnBroker, redis_server: OwnRedis) -> Start:
+    """Starts the command, over a way if one is given."""
+
+    def start(*arguments: str, way: Between | None = None, **settings: str) -> "subprocess.Popen[str]":
+        environ = {**os.environ, **broker.user("operator", redis_server), **settings}
+        if way is not None:
+            environ["BROKER_URL"] = f"amqp://operator@{way.address}//"
+        command = [sys.executable, "-m", "celery", "-A", "shared.app", "publish", *arguments]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # As a terminal starts it, also where these tests run in a shell's background, which has Ctrl-C ignored.
+        return subprocess.Popen(command, env=environ, text=True, preexec_fn=_hear_ctrl_c, **pipes)
+
+    return start
+
+
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -1,44 +1,16 @@
 """`celery -A shared.app publish`: a task for each line of a file, and what was not confirmed can go again."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.publishing.between import Between
-from tests.publishing.conftest import Arrived
-from tests.servers import OwnBroker, OwnRedis
+from tests.publishing.conftest import Arrived, Start
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.containers
-
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(broker: OwnBroker, redis_server: OwnRedis) -> Start:
-    """Starts the command, over a way if one is given."""
-
-    def start(*arguments: str, way: Between | None = None, **settings: str) -> "subprocess.Popen[str]":
-        environ = {**os.environ, **broker.user("operator", redis_server), **settings}
-        if way is not None:
-            environ["BROKER_URL"] = f"amqp://operator@{way.address}//"
-        command = [sys.executable, "-m", "celery", "-A", "shared.app", "publish", *arguments]
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        # As a terminal starts it, also where these tests run in a shell's background, which has Ctrl-C ignored.
-        return subprocess.Popen(command, env=environ, text=True, preexec_fn=_hear_ctrl_c, **pipes)
-
-    return start
-
-
-def _hear_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_each_line_becomes_a_task_whatever_its_form(start: Start, arrived: Arrived, tmp_path: Path) -> None:
