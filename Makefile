@@ -13,6 +13,10 @@ N ?= 3
 SERVICE ?=
 KUBECTL := kubectl
 OVERLAY ?= k8s/overlays/local
+# The suites that start workers on this machine: docs/performance.md says what is left out.
+IN_LANE := $(addprefix tests/,canvas scope task_logs webhook mail telemetry watching)
+# What finds most in a second: canvases, calls between tasks, replaced ones, scopes, dead letters.
+IN_LANE_SHORT := tests/canvas/test_pools.py tests/scope/test_everywhere.py tests/scope/test_gone.py
 # The folder's name is what kubectl shows where it is missing.
 K8S_SECRETS := k8s/secrets/generated-by-make-k8s-secrets
 comma := ,
@@ -99,9 +103,12 @@ hooks: $(VENV)/ready ## have git run the quick checks before each commit
 	@$(VENV)/bin/pre-commit install
 
 ##@ Work on it
-.PHONY: test lint chaos bench topology contract k8s-resources lock screenshots
+.PHONY: test test-fast-lane lint chaos bench topology contract k8s-resources lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true
 	@$(VENV)/bin/pytest $(PYTEST)
+
+test-fast-lane: $(VENV)/ready ## the tests that run tasks, with each task in the fast lane; SHORT=1 the part that CI plays
+	@$(VENV)/bin/pytest -p tests.in_lane.plugin $(if $(SHORT),$(IN_LANE_SHORT),$(IN_LANE)) $(PYTEST)
 
 lint: $(VENV)/ready ## style, types, who imports whom
 	@$(VENV)/bin/ruff check .
@@ -109,10 +116,10 @@ lint: $(VENV)/ready ## style, types, who imports whom
 	@$(VENV)/bin/mypy shared services tests examples bench
 	@$(VENV)/bin/lint-imports --no-logo
 
-chaos: $(VENV)/ready ## break the cluster and count; CASE=kill-child plays one, SEED=42 as it was, SHORT=1 its short form
-	@CHAOS_FORM=$(if $(SHORT),short,long) CHAOS_SEED=$(SEED) CHAOS_RECORD=$(if $(SHORT),,tests/chaos/figures.json) \
+chaos: $(VENV)/ready ## break the cluster and count; CASE=kill-child plays one, SEED=42 as it was, SHORT=1 its short form, LANE=1 all in the fast lane
+	@CHAOS_LANE=$(LANE) CHAOS_FORM=$(if $(SHORT),short,long) CHAOS_SEED=$(SEED) CHAOS_RECORD=$(if $(SHORT)$(LANE),,tests/chaos/figures.json) \
 	  $(VENV)/bin/pytest tests/chaos -s $(if $(CASE),-k "[$(CASE)]")
-	@$(if $(SHORT),,$(VENV)/bin/python -m tests.chaos.table)
+	@$(if $(SHORT)$(LANE),,$(VENV)/bin/python -m tests.chaos.table)
 
 bench: $(BENCH)/ready ## measure the peers side by side, on a quiet machine: bench/results/<date>.md; SHORT=1 shows that it runs
 	@$(BENCH)/bin/python -m bench.peers $(if $(SHORT),--short --rounds 1,--write)

@@ -232,9 +232,10 @@ def create_app(
         app.control.mailbox.reply_exchange.no_declare = True
     if spec is not None:
         # Here, because what it registers stands on this module; and a publisher needs nothing of a worker.
-        from shared import everyone
+        from shared import everyone, joins
         from shared.worker_health import Status, Watch
 
+        joins.connect()
         everyone.register(app)
         app.steps["consumer"].add(Watch)
         if settings.status_port is not None:

@@ -28,7 +28,7 @@ from celery.app.task import Context
 from celery.app.trace import IGNORED, REJECTED, TraceInfo, task_has_custom, traceback_clear
 from celery.backends.base import Backend
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError, WorkerShutdown, WorkerTerminate
-from celery.states import FAILURE, RETRY
+from celery.states import FAILURE, RETRY, SUCCESS
 from celery.utils.imports import symbol_by_name
 from celery.utils.log import get_logger
 from celery.utils.saferepr import saferepr
@@ -57,8 +57,14 @@ POOLS = ("celery.concurrency.solo", "celery.concurrency.thread")
 #: `basic.ack`, whole: method frame, channel, size, class and method, delivery tag, multiple, end.
 _ACK = Struct(">BHIHHQBB")
 _CONTENT_TYPE = "application/json"
+#: With what kombu's JSON marks a date, a UUID and the like, which the lane's decoder would leave as they are written.
+_MARK = b"__type__"
 #: Headers that Celery's `Context` knows by name; the others are the task's `request.headers`.
 _CELERYS_HEADERS = frozenset(vars(Context)) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
+#: States of a task that ends by raising one of Celery's own; every other is a failure.
+_STATES = ((Reject, REJECTED), (Ignore, IGNORED), (Retry, RETRY))
+#: How a task ended: with what it raised, as its result store and its listeners were told, or with a result.
+Ended = tuple[ExceptionInfo | None, Any]
 #: Headers whose values, and not only their kinds, decide whether a message is a plain case.
 _DECISIVE = frozenset({"eta", "expires", "retries", "stamped_headers", "compression", "timelimit"})
 #: Hooks of a task class that the lane does not call: a task that has one goes the default way.
@@ -137,6 +143,8 @@ class FastLane:
             and type(consumer.pool).__module__ in POOLS
             and not any(task_has_custom(task, hook) not in (None, CeleryTask) for hook in _HOOKS)
             and not task.track_started
+            # What is acknowledged before it runs must not run again.
+            and task.acks_late
             and type(task.backend).process_cleanup is Backend.process_cleanup
         )
         self._name, self._hostname = task.name, consumer.hostname
@@ -180,6 +188,8 @@ class FastLane:
         ):
             return False
         try:
+            if _MARK in message.body:
+                return False
             args, kwargs, embedded = payload = _decode(message.body.decode())
         except (ValueError, TypeError, AttributeError, RecursionError):
             return False
@@ -213,7 +223,8 @@ class FastLane:
         more: tuple[str, ...],
     ) -> None:
         if self._says:
-            info(trace.LOG_RECEIVED, {"id": id, "name": self._name})
+            name = headers.get("shadow") or self._name
+            info(trace.LOG_RECEIVED, {"id": id, "name": name})
         state.total_count[self._name] += 1
         state.all_total_count[0] += 1
         request = self._announced(message) if self._tells or signals.task_received.receivers else None
@@ -224,9 +235,12 @@ class FastLane:
                 declared.WAIT.observe(wait, self._name)
         began = monotonic()
         try:
-            failed = self._traced(context, id, args, kwargs)
+            failed, result = self._traced(context, id, args, kwargs)
         except (WorkerShutdown, WorkerTerminate):
             raise
+        except Exception:
+            # Its end could not be written down: as a process of a pool says it, which is not lost by that.
+            failed = ExceptionInfo()
         except BaseException as error:
             # As for Celery's solo pool: what ends a process is a lost worker's error.
             failed = _as_lost(error)
@@ -237,20 +251,20 @@ class FastLane:
             request = request or self._request(message)
             request.on_success((1, failed, took))
             return
+        told = saferepr(result, self._task.resultrepr_maxsize) if self._says or self._tells else ""
         if self._says:
-            info(trace.LOG_SUCCESS, {"id": id, "name": self._name, "runtime": took, "return_value": "-"})
+            info(trace.LOG_SUCCESS, {"id": id, "name": name, "runtime": took, "return_value": told})
         if self._counts:
             succeeded(self._name, took)
         self._acknowledger.done(message)  # type: ignore[union-attr]
         if self._tells and request is not None:
-            request.send_event("task-succeeded", result=saferepr(None), runtime=took)
+            request.send_event("task-succeeded", result=told, runtime=took)
 
-    def _traced(self, context: Context, id: str, args: list[Any], kwargs: dict[str, Any]) -> ExceptionInfo | None:
+    def _traced(self, context: Context, id: str, args: list[Any], kwargs: dict[str, Any]) -> Ended:
         # What Celery's tracer does in the plain case, and its own functions in every other.
         task = self._task
         heard = len(signals.task_prerun.receivers) > 1 or len(signals.task_postrun.receivers) > 1
-        outcome: Any = None
-        result: Any = None
+        state, result = SUCCESS, None
         # What `push` gives is the thread's own list; Celery's `pop` would throw it away each time.
         tasks, requests = _task_stack.push(task), self._push(context)
         try:
@@ -266,11 +280,12 @@ class FastLane:
                 if not (task.ignore_result if ignored is None else ignored):
                     task.backend.mark_as_done(id, result, context, True)
             except Exception as error:
-                outcome = self._failed(error, context)
-                return outcome
+                result = error
+                told, state = self._failed(error, context)
+                return told, None
             if signals.task_success.receivers:
                 signals.task_success.send(sender=task, result=result, runtime=monotonic() - began)
-            return None
+            return None, result
         finally:
             try:
                 if heard:
@@ -281,7 +296,7 @@ class FastLane:
                         args=args,
                         kwargs=kwargs,
                         retval=result,
-                        state=FAILURE if outcome else "SUCCESS",
+                        state=state,
                     )
                 else:
                     scope.leave(token)
@@ -289,17 +304,16 @@ class FastLane:
                 tasks.pop()
                 requests.pop()
 
-    def _failed(self, error: Exception, context: Context) -> ExceptionInfo:
-        if isinstance(error, Reject | Ignore) and not isinstance(error, Retry):
-            info = TraceInfo(REJECTED if isinstance(error, Reject) else IGNORED, error)
+    def _failed(self, error: Exception, context: Context) -> tuple[ExceptionInfo, str]:
+        state = next((state for kind, state in _STATES if isinstance(error, kind)), FAILURE)
+        info = TraceInfo(state, error)
+        if state in (REJECTED, IGNORED):
             told = ExceptionInfo(internal=True)
             info.handle_reject(self._task, context)
-        elif isinstance(error, Retry):
-            told = TraceInfo(RETRY, error).handle_error_state(self._task, context, call_errbacks=False)
         else:
-            told = TraceInfo(FAILURE, error).handle_error_state(self._task, context)
+            told = info.handle_error_state(self._task, context, call_errbacks=state == FAILURE)
         traceback_clear(error)
-        return told
+        return told, state
 
     def _context(
         self,

@@ -37,6 +37,8 @@ class Case:
         heartbeat: seconds between two heartbeats of workers, in the short form; None as in the product.
         in_tests: whether `make test` plays it.
         control_in_tests: whether `make test` plays its control.
+        lane_in_tests: whether `make test` plays it with every task in the fast lane too.
+        processes: why it is no case for the fast lane, whose pools run tasks in the worker's own process; else empty.
     """
 
     name: str
@@ -50,7 +52,13 @@ class Case:
     heartbeat: int | None = None
     in_tests: bool = False
     control_in_tests: bool = False
+    lane_in_tests: bool = False
+    processes: str = ""
 
+
+_ITS_WORKER = (
+    "such a task ends its worker, and not a process of its pool alone: tests/fast_lane/test_poison.py plays it"
+)
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -63,6 +71,7 @@ CASES: tuple[Case, ...] = (
         control=Control("late_ack", sees="lost"),
         in_tests=True,
         control_in_tests=True,
+        processes="there is no child that could be killed: kill-container kills the worker",
     ),
     Case(
         name="kill-container",
@@ -131,6 +140,7 @@ CASES: tuple[Case, ...] = (
         long=Scale(tasks=500, times=20, work=(0.1, 1.0), bound=900),
         control=Control("late_ack", sees="lost"),
         in_tests=True,
+        processes=_ITS_WORKER,
     ),
     Case(
         name="hungry",
@@ -140,6 +150,7 @@ CASES: tuple[Case, ...] = (
         short=Scale(tasks=20, times=1, work=(0.1, 0.3), bound=300),
         long=Scale(tasks=500, times=10, work=(0.1, 1.0), bound=900),
         control=Control("late_ack", sees="lost"),
+        processes=_ITS_WORKER,
     ),
     Case(
         name="malformed",
@@ -150,6 +161,7 @@ CASES: tuple[Case, ...] = (
         long=Scale(tasks=10_000, times=200, bound=1200),
         control=Control("consumer", sees="worker"),
         in_tests=True,
+        lane_in_tests=True,
     ),
     Case(
         name="large-bodies",
@@ -246,11 +258,21 @@ NODES: tuple[Case, ...] = (
 )
 
 
-def played(cases: tuple[Case, ...], form: str) -> list[Case]:
+def played(cases: tuple[Case, ...], form: str, lane: bool = False) -> list[Case]:
     """Of `cases`, those that a run plays: `make test` leaves out what takes long and resembles another."""
-    return [case for case in cases if form or case.in_tests]
+    return [case for case in cases if (form or case.in_tests) and not (lane and case.processes)]
 
 
-def controls(cases: tuple[Case, ...], form: str) -> list[Case]:
-    """Likewise, those whose negative control it plays."""
-    return [case for case in cases if form or case.control_in_tests]
+def in_lane(cases: tuple[Case, ...], form: str) -> list[Case]:
+    """Of `cases`, those that `make test` plays in the fast lane too; `make chaos LANE=1` plays all there."""
+    return [case for case in cases if case.lane_in_tests and not form]
+
+
+def controls(cases: tuple[Case, ...], form: str, lane: bool = False) -> list[Case]:
+    """Likewise, those whose negative control it plays.
+
+    A solo pool acknowledges when its loop turns, after the task, also where it should before: there a case cannot be
+    made to fail by that guard.
+    """
+    chosen = [case for case in cases if (form or case.control_in_tests) and not (lane and case.processes)]
+    return [case for case in chosen if not (lane and "late_ack" in case.control.without)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.cases import CASES, NODES
 from tests.chaos.record import Record
 from tests.chaos.theatre import Theatre
 from tests.conftest import PORTS, free_ports, needs_docker
@@ -26,14 +27,20 @@ ASKED = os.environ.get("CHAOS_FORM", "")
 FORM = ASKED or "short"
 #: A cluster of three nodes takes a minute to start, and `make test` starts one elsewhere.
 collect_ignore = [] if ASKED else ["test_nodes.py"]
+#: Whether the fast lane is on for every task: `make chaos LANE=1`.
+LANE = bool(os.environ.get("CHAOS_LANE"))
 RECORD = Record(seed=SEED, form=FORM)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was measured, and with which seed."""
     if RECORD.played:
-        terminalreporter.section(f"chaos, {FORM} form, CHAOS_SEED={SEED}")
+        lane = ", everything in the fast lane" if LANE else ""
+        terminalreporter.section(f"chaos, {FORM} form, CHAOS_SEED={SEED}{lane}")
         terminalreporter.write_line(RECORD.as_text())
+        for case in (*CASES, *NODES) if LANE else ():
+            if case.processes:
+                terminalreporter.write_line(f"not played: {case.name}: {case.processes}")
 
 
 @pytest.fixture(scope="session")

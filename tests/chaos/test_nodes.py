@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cases import NODES, Case, controls, played
-from tests.chaos.conftest import ASKED
+from tests.chaos.conftest import ASKED, LANE
 from tests.chaos.play import play
 from tests.chaos.record import Record
 from tests.chaos.theatre import Theatre
@@ -14,7 +14,7 @@ from tests.chaos.theatre import Theatre
 pytestmark = pytest.mark.containers
 
 
-@pytest.mark.parametrize("case", played(NODES, ASKED), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", played(NODES, ASKED, LANE), ids=lambda case: case.name)
 def test_nothing_is_lost(case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record) -> None:
     # Given three nodes, when that is done to them
     verdict = play(case, nodes, chance, tmp_path, record)
@@ -23,7 +23,7 @@ def test_nothing_is_lost(case: Case, nodes: Theatre, chance: random.Random, tmp_
     assert verdict.passed, verdict.complaints
 
 
-@pytest.mark.parametrize("case", controls(NODES, ASKED), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", controls(NODES, ASKED, LANE), ids=lambda case: case.name)
 def test_the_oracle_sees_it_fail(
     case: Case, nodes: Theatre, chance: random.Random, tmp_path: Path, record: Record
 ) -> None:

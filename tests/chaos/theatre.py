@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from shared.topology import SERVICES
 from tests.chaos.broker import Broker
 from tests.chaos.inside.client import Ledger
 from tests.chaos.stage import Scale, Stage
 from tests.e2e.houses import ComposeHouse
 
 OVERLAY = "tests/chaos/chaos.yaml"
-#: As the product is: every guard in place, its own heartbeat.
-PLAIN = ("", "")
+#: A pool that knows the lane, and what puts every task into it.
+_IN_LANE = {f"{spec.name.upper()}_POOL": "solo" for spec in SERVICES} | {"CHAOS_INCLUDE": "tests.in_lane.worker"}
+#: What workers are started with: guards that are taken away, seconds between two heartbeats, whether in the lane.
+Costume = tuple[str, str, bool]
 #: Seconds, of every worker (shared/app.py).
 HEARTBEAT = 30
 
@@ -35,7 +38,7 @@ class Theatre:
     broker: Broker
     ledger: Ledger
     _patch: pytest.MonkeyPatch
-    _worn: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _worn: dict[str, Costume] = field(default_factory=dict)
 
     @classmethod
     @contextmanager
@@ -64,18 +67,30 @@ class Theatre:
         services: tuple[str, ...] = ("calculator",),
         without: str = "",
         heartbeat: int | None = None,
+        lane: bool = False,
     ) -> Stage:
-        """A stage with empty queues and an empty ledger, whose workers have all guards but `without`."""
-        self._dress(services, (without, str(heartbeat or "")))
+        """A stage with empty queues and an empty ledger, whose workers have all guards but `without`.
+
+        With `lane` they have each of their tasks in the fast lane.
+        """
+        self._dress(services, (without, str(heartbeat or ""), lane))
         self.broker.clear()
         self.ledger.ask("clear")
         return Stage(self.house, self.broker, self.ledger, scale, chance, folder, without, heartbeat or HEARTBEAT)
 
-    def _dress(self, services: tuple[str, ...], costume: tuple[str, str]) -> None:
+    def taken(self) -> int:
+        """Messages that the fast lane has taken in all workers since the first case."""
+        worker = next(iter(self._worn))
+        count = "cat /task-logs/lane-* 2>/dev/null | wc -c"
+        return int(_run(self.house, "run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", worker, "-c", count))
+
+    def _dress(self, services: tuple[str, ...], costume: Costume) -> None:
         changed = [service for service in services if self._worn.get(service) != costume]
         if changed:
             self._patch.setenv("CHAOS_WITHOUT", costume[0])
             self._patch.setenv("CHAOS_HEARTBEAT", costume[1])
+            for name, value in _IN_LANE.items():
+                self._patch.setenv(name, value if costume[2] else "")
             _run(self.house, "up", "-d", "--wait", "--no-deps", *changed)
             self._worn |= dict.fromkeys(changed, costume)
 

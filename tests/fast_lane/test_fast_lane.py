@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -72,12 +74,20 @@ class Lane:
     def send(self, declaration: Any, *keys: str, **options: Any) -> list[Any]:
         """A task a key; gives the answers that will come."""
         options.setdefault("ignore_result", not declaration.keeps_result)
-        return [self.app.send_task(declaration.name, kwargs={"key": key}, **options) for key in keys]
+        return [self.app.send_task(declaration.name, **{"kwargs": {"key": key}, **options}) for key in keys]
 
     def effects(self) -> Counter[str]:
         """How often each key had its effect."""
         path = self._folder / "effects"
         return Counter(path.read_text().split() if path.exists() else [])
+
+    def ended(self) -> Counter[str]:
+        """How tasks ended, as those are told who listen."""
+        return Counter((self._folder / "ended").read_text().splitlines())
+
+    def log(self) -> str:
+        """What the workers said."""
+        return (self._folder / "log").read_text()
 
     def task_log(self, name: str) -> str:
         """What stands in a task's own log."""
@@ -138,6 +148,8 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     (again,) = lane.send(tasks.again, "again")
     (failed,) = lane.send(tasks.fail, "failed")
     (refused,) = lane.send(tasks.refuse, "refused")
+    (early,) = lane.send(tasks.early, "early")
+    (day,) = lane.send(tasks.day, "day", kwargs={"key": "day", "day": date(2026, 3, 15)})
     lane.send(tasks.effect, "late", headers={"expires": "2026-01-01T00:00:00+00:00"})
     lane.send(tasks.effect, "revoked", task_id="revoked")
     lane.app.send_task("calculator.effect", kwargs={"wrong": 1})
@@ -156,6 +168,8 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     }
     assert {"scope", "first_published"} <= set(known["headers"]) <= {"scope", "first_published", "due"}
     assert effect.get(timeout=30) == "effect"
+    assert early.get(timeout=30) is False
+    assert day.get(timeout=30) == "2026-03-15"
     assert again.get(timeout=30) == "again" and lane.effects()["again"] == 2
     with pytest.raises(ValueError, match="made to fail: failed"):
         failed.get(timeout=30)
@@ -164,6 +178,19 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     eventually(lambda: lane.waiting(DEAD) == 5)
     reasons = Counter(letter["reason"] for letter in lane.letters())
     assert reasons == Counter(["failure", "rejected", "expired", "revoked", "invalid_arguments"])
+    # And who listens is told of each end
+    assert lane.ended() == {
+        "calculator.again RETRY Retry": 1,
+        "calculator.again SUCCESS str": 1,
+        "calculator.day SUCCESS str": 1,
+        "calculator.early SUCCESS bool": 1,
+        "calculator.effect FAILURE InvalidArguments": 1,
+        "calculator.effect SUCCESS str": 1,
+        "calculator.fail FAILURE ValueError": 1,
+        "calculator.refuse REJECTED Reject": 1,
+        "calculator.told SUCCESS dict": 1,
+    }
+    assert re.search(rf"Task calculator.effect\[{effect.id}\] succeeded in [\d.e-]+s: 'effect'", lane.log())
     # And its own log tells its life
     log = lane.task_log("calculator.effect")
     assert f"{effect.id} root={effect.id} attempt=1 received" in log and " started" in log and " succeeded in " in log
@@ -227,6 +254,23 @@ def test_a_killed_worker_repeats_what_it_had_prefetched_at_most(lane: Lane) -> N
     repeated = [key for key, times in lane.effects().items() if times > 1]
     assert len(repeated) <= PREFETCH + BATCH
     assert max(lane.effects().values()) <= 2 and lane.waiting(DEAD) == 0
+
+
+@pytest.mark.parametrize("lane", [("yes", "solo")], indirect=True, ids=["lane"])
+def test_a_result_that_cannot_be_kept_is_a_dead_letter(lane: Lane, redis: OwnRedis) -> None:
+    # Given a task that keeps its result, and a result store that is away. Celery's solo pool gives up such a message as
+    # one that cannot be handled; the lane says what a process of a pool says
+    lane.send(tasks.effect, "kept")
+    redis.stop()
+    try:
+        # When it has been run, then it is a failure that somebody has to look at, and is not run again
+        lane.start()
+        eventually(lambda: lane.waiting(DEAD) == 1, 60)
+        assert lane.effects() == {"kept": 1}
+        (letter,) = lane.letters()
+        assert letter["reason"] == "failure", letter
+    finally:
+        redis.start()
 
 
 @pytest.mark.parametrize("lane", [("yes", "threads")], indirect=True, ids=["lane-threads"])

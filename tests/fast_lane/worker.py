@@ -4,9 +4,11 @@ import os
 import signal
 import sys
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from celery import signals
 from celery.exceptions import Reject
 
 from shared import scope
@@ -34,6 +36,14 @@ def _again(key: str) -> str:
     raise NotImplementedError
 
 
+def _day(key: str, day: date) -> str:
+    raise NotImplementedError
+
+
+def _early(key: str) -> bool:
+    raise NotImplementedError
+
+
 def _poison(key: str) -> None: ...
 def _last(key: str, seconds: float) -> None: ...
 
@@ -44,6 +54,8 @@ told = Declaration("calculator.told", _told, keeps_result=True)
 fail = Declaration("calculator.fail", _fail, keeps_result=True)
 refuse = Declaration("calculator.refuse", _refuse, keeps_result=True)
 again = Declaration("calculator.again", _again, keeps_result=True)
+day = Declaration("calculator.day", _day, keeps_result=True)
+early = Declaration("calculator.early", _early, keeps_result=True)
 poison = Declaration("calculator.poison", _poison, keeps_result=False)
 last = Declaration("calculator.last", _last, keeps_result=False)
 
@@ -64,6 +76,11 @@ if "EFFECTS" in os.environ:
     def _add(key: str) -> None:
         with (folder / "effects").open("a") as file:
             file.write(f"{key}\n")
+
+    @signals.task_postrun.connect(weak=False)
+    def _ended(sender: Any, state: str, retval: Any, **_: Any) -> None:
+        with (folder / "ended").open("a") as file:
+            file.write(f"{sender.name} {state} {type(retval).__name__}\n")
 
     @implements(effect, app, fast_lane=fast)
     def run_effect(key: str) -> str:
@@ -103,6 +120,16 @@ if "EFFECTS" in os.environ:
         if task.request.retries == 0:
             raise task.retry(exc=Retryable("again"), countdown=1)
         return key
+
+    @implements(day, app, fast_lane=fast)
+    def run_day(key: str, day: date) -> str:
+        """An argument that JSON alone does not know."""
+        return day.isoformat()
+
+    @implements(early, app, fast_lane=fast, acks_late=False)
+    def run_early(key: str) -> bool:
+        """Whether what may never run twice is in the lane all the same."""
+        return _in_lane()
 
     @implements(poison, app, fast_lane=fast)
     def run_poison(key: str) -> None:
