@@ -42,6 +42,8 @@ KEEPING = (0.0, 0.01)
 #: Seconds that GitHub takes for a page.
 PAGES = (1.0, 2.0)
 TEXT = "Somebody has asked for this. " * 20
+#: What the images start.
+COMMAND = Path(sys.executable).with_name("taskhouse")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 MARKS = r"(<!-- figures of `python -m bench.shipped`: changes here are lost -->\n).*?(<!-- end of figures -->)"
 
@@ -53,7 +55,7 @@ def worker(servers: Servers, name: str, **settings: str) -> Iterator[subprocess.
         health = Path(folder, "health")
         own = {"HEALTH_FILE": str(health), "TASK_LOG_DIR": folder, "REPORTS_URL": folder, "LOG_LEVEL": "ERROR"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *worker_arguments(service(name))],
+            [str(COMMAND), *worker_arguments(service(name))],
             env={**os.environ, **servers.of(name), **own, "STATUS_PORT": str(free_port()), **settings},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
