@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -83,29 +84,29 @@ def run(*command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@cache
+def imported(name: str) -> frozenset[str]:
+    """What the worker of a service has imported when it has its tasks."""
+    done = run(sys.executable, "-c", TELL, *worker_arguments(service(name)))
+    assert f"services.{name}.tasks" in done.stdout.split(), done.stderr
+    return frozenset(done.stdout.split())
+
+
 @pytest.mark.parametrize("name", [spec.name for spec in SERVICES])
 def test_a_worker_imports_nothing_that_it_does_not_need(name: str) -> None:
-    # When a worker has imported what it starts with
-    done = run(sys.executable, "-c", TELL, *worker_arguments(service(name)))
-    modules = set(done.stdout.splitlines())
-    # Then it has its tasks
-    assert f"services.{name}.tasks" in modules, done.stderr
-    # And nothing that is for others
+    # When a worker has imported what it starts with, then nothing of it is for others
     others = {module: f"{sorted(needing)} alone" for module, needing in OWN.items() if name not in needing}
-    assert {module: what for module, what in (NEEDLESS | others).items() if module in modules} == {}
+    assert {module: what for module, what in (NEEDLESS | others).items() if module in imported(name)} == {}
     # And no other service
-    parts = {module.split(".")[1] for module in modules if module.startswith("services.")}
+    parts = {module.split(".")[1] for module in imported(name) if module.startswith("services.")}
     assert parts == {name}
 
 
 def test_what_a_service_is_said_to_need_it_has() -> None:
     # Else the table above would forbid what nobody has.
-    done = {
-        name: run(sys.executable, "-c", TELL, *worker_arguments(service(name))) for name in set().union(*OWN.values())
-    }
     for module, needing in OWN.items():
         for name in needing:
-            assert module in done[name].stdout.splitlines(), (module, name)
+            assert module in imported(name), (module, name)
 
 
 def test_a_wrong_setting_is_told_to_a_person() -> None:
