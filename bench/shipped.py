@@ -1,9 +1,9 @@
 """The shipped services beside what cannot be had for less: one raw SMTP connection, the slowest answer of GitHub.
 
-    python -m bench.shipped [--write]
+    python -m bench.shipped [--write] [--rounds 1]
 
-It starts RabbitMQ and Redis itself, in Docker. Each service's worker runs as it is shipped, with its metrics and its
-task logs on. With `--write` the figures in docs/performance.md are replaced.
+It starts RabbitMQ and Redis itself, in Docker, and builds the images. Each service's worker runs as it is shipped, with
+its metrics and its task logs on. With `--write` the figures in docs/performance.md are replaced.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import Any
 
 from redis import Redis
 
+from bench import images
 from bench.peers.servers import Servers, running
 from bench.waiting import PATIENCE, until
 from services.mailer.message import Mail, encode
@@ -31,17 +32,20 @@ from shared.config import Settings
 from shared.publish import publish_many
 from shared.render.worker import worker_arguments
 from shared.signatures import calculator, mailer, reporter
-from shared.topology import SERVICES, service
+from shared.topology import PUBLISHERS, SERVICES, service
 from tests.serving import free_port
 from tests.stand_ins.github import GitHubStandIn
 
-ROUNDS = 3
 MAILS = 500
 #: Seconds that a mail server takes to keep a mail: at once, and as one does that writes it to a disk.
 KEEPING = (0.0, 0.01)
 #: Seconds that GitHub takes for a page.
 PAGES = (1.0, 2.0)
 TEXT = "Somebody has asked for this. " * 20
+#: What the images start.
+COMMAND = Path(sys.executable).with_name("taskhouse")
+#: Images without a worker of a service.
+OTHERS = (*(spec.name for spec in PUBLISHERS), "beat", "flower", "cli")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 MARKS = r"(<!-- figures of `python -m bench.shipped`: changes here are lost -->\n).*?(<!-- end of figures -->)"
 
@@ -53,7 +57,7 @@ def worker(servers: Servers, name: str, **settings: str) -> Iterator[subprocess.
         health = Path(folder, "health")
         own = {"HEALTH_FILE": str(health), "TASK_LOG_DIR": folder, "REPORTS_URL": folder, "LOG_LEVEL": "ERROR"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *worker_arguments(service(name))],
+            [str(COMMAND), *worker_arguments(service(name))],
             env={**os.environ, **servers.of(name), **own, "STATUS_PORT": str(free_port()), **settings},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -165,29 +169,41 @@ def _memory(leader: int) -> float:
     return total / 1024
 
 
-def measure(servers: Servers) -> str:
-    """The figures as tables."""
+def measure(servers: Servers, rounds: int) -> str:
+    """The figures as tables: medians of so many rounds."""
     lines = [
         "| mails a second, server that keeps one in | one raw connection | the mailer | times |",
         "|---|---|---|---|",
     ]
     for keeping in KEEPING:
         raw, ours = [], []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             raw.append(raw_mails(keeping))
             ours.append(our_mails(servers, keeping))
         one, other = statistics.median(raw), statistics.median(ours)
         lines.append(f"| {keeping * 1000:g} ms | {one:,.0f} | {other:,.0f} | {other / one:.2f} |")
     lines += ["", "| a report whose pages take | its slowest page | the report | times |", "|---|---|---|---|"]
     for latency in PAGES:
-        taken = [report(servers, latency) for _ in range(ROUNDS)]
+        taken = [report(servers, latency) for _ in range(rounds)]
         seconds, slowest = (statistics.median(one) for one in zip(*taken, strict=True))
         lines.append(f"| {latency:g} s | {slowest:.2f} s | {seconds:.2f} s | {seconds / slowest:.2f} |")
-    lines += ["", "| worker | imports | consumes after | memory, idle |", "|---|---|---|---|"]
+    lines += ["", "| worker | imports | consumes after | memory, idle | image over its base |", "|---|---|---|---|---|"]
+    sizes = {name: images.over_base(images.build(name)) for name in (*(spec.name for spec in SERVICES), *OTHERS)}
     for spec in SERVICES:
-        imported, ready, memory = start(servers, spec.name)
-        lines.append(f"| {spec.name} | {imported:.2f} s | {ready:.2f} s | {memory:.0f} MiB |")
-    lines += ["", f"From the start of the calculator's worker to its first result: {first_task(servers):.2f} s."]
+        started = [start(servers, spec.name) for _ in range(rounds)]
+        imported, ready, memory = (statistics.median(one) for one in zip(*started, strict=True))
+        size = sizes[spec.name]
+        lines.append(f"| {spec.name} | {imported:.2f} s | {ready:.2f} s | {memory:.0f} MiB | {size:.0f} MiB |")
+    others = ", ".join(f"{name} {sizes[name]:.0f} MiB" for name in OTHERS)
+    process = statistics.median(first_task(servers) for _ in range(rounds))
+    container = statistics.median(images.first_task(servers, images.build("calculator")) for _ in range(rounds))
+    lines += [
+        "",
+        f"Other images over their base: {others}.",
+        "",
+        f"To the first result of the calculator: {process:.2f} s from the start of its worker, {container:.2f} s from "
+        "`docker run` of its image.",
+    ]
     return "\n".join([*lines, "", f"Measured on {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}."])
 
 
@@ -195,9 +211,10 @@ def main() -> None:
     """Print what was measured."""
     parser = argparse.ArgumentParser(prog="bench.shipped", description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace the figures in docs/performance.md")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     given = parser.parse_args()
     with running() as servers:
-        figures = measure(servers)
+        figures = measure(servers, given.rounds)
     print(figures)
     if given.write:
         PAGE.write_text(

@@ -35,6 +35,8 @@ _ANSWERING_BUILTINS = scope.ITERATING | {"celery.accumulate"}
 #: `celery` copies BROKER_URL there, and Celery lets them win over the URLs that have the password.
 _CELERYS_OWN_URLS = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 
+#: One of them is there where a person's command runs this process.
+_COMMANDS = ("celery.bin.celery", "shared.start")
 
 #: With what the name of a task may begin, where its publishes are counted.
 _PREFIXES = frozenset({*(spec.name for spec in SERVICES), EVERYONE, "celery"})
@@ -194,7 +196,7 @@ def create_app(
         servers = celery_config.embedded(settings) if settings.embedded else celery_config.cluster(settings)
         spans = telemetry.connect(settings, name or publisher)
     except Error as error:
-        if "celery.bin.celery" not in sys.modules:
+        if not any(name in sys.modules for name in _COMMANDS):
             raise
         # Under the `celery` command the message is for a person, who has no use for a stack.
         print(error, file=sys.stderr)

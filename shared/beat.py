@@ -1,14 +1,17 @@
 """The schedule in Redis, one beat at a time, with a sign of health."""
 
+import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
+from threading import Thread
 from typing import Any
 
 from celery.schedules import schedule
 from redbeat import RedBeatScheduler, RedBeatSchedulerEntry
 from redbeat.schedulers import get_redis
+from redis.exceptions import RedisError
 
 from shared import ticks
 from shared.health import Health
@@ -19,6 +22,10 @@ from shared.status import Answer, StatusServer
 #: Seconds between two ticks of a beat that lives. It ticks each 10 s at the latest, and a tick may wait for the broker
 #: and for Redis.
 TICKS_WITHIN = 60.0
+#: Seconds that a beat which stops gives Redis to take the lock back: less than its container has until it is killed.
+RELEASE_WITHIN = 3.0
+
+logger = logging.getLogger(__name__)
 
 
 class Entry(RedBeatSchedulerEntry):
@@ -48,6 +55,8 @@ class Scheduler(RedBeatScheduler):
     """
 
     Entry = Entry
+    #: Held by the beat that acts; None before, and after it was given back.
+    lock: Any = None
 
     def __init__(self, app: Any, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
@@ -75,16 +84,32 @@ class Scheduler(RedBeatScheduler):
         return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
 
     def close(self) -> None:
-        """As RedBeat's."""
+        """As RedBeat's, which waits for a Redis that is away until it is killed."""
         if self.status is not None and self._told is not None:
             self.status.close()
             self._told.close()
+        lock, self.lock = self.lock, None
+        if lock is not None:
+            releasing = Thread(target=_release, args=(lock, lock.local.token), name="release", daemon=True)
+            releasing.start()
+            releasing.join(RELEASE_WITHIN)
         super().close()
 
     def _alive(self) -> Answer:
         if not self._ticks and self.lock is None:
             self._health.turn()
         return self._health.ready()
+
+
+def _release(lock: Any, token: bytes) -> None:
+    logger.info("beat: Releasing lock")
+    # What shows whose the lock is belongs to the thread that took it.
+    lock.local.token = token
+    try:
+        if lock.owned():
+            lock.release()
+    except RedisError as error:
+        logger.warning("beat: Redis does not take the lock back: the next beat waits until it is over: %s", error)
 
 
 def keyed(options: Mapping[str, Any], entry: str, when: schedule, now: datetime) -> dict[str, Any]:

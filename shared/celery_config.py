@@ -9,7 +9,6 @@ from celery.schedules import schedule as Every
 
 from shared import keys, redis_broker, scope, serializers, tls
 from shared.config import Settings
-from shared.embedded import transport
 from shared.routing import queue, route
 from shared.signatures import declarations
 from shared.spec import Schedule, ServiceSpec
@@ -145,6 +144,8 @@ def beat(settings: Settings) -> dict[str, Any]:
 
 def embedded(settings: Settings) -> dict[str, Any]:
     """Of an app without servers."""
+    from shared.embedded import transport
+
     transport.register()
     root = settings.local_dir.absolute()
     messages, control = root / "broker" / "messages", root / "broker" / "control"

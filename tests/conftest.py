@@ -34,6 +34,8 @@ MORE_PORTS = (
     "RABBITMQ_TLS_PORT",
     "RABBITMQ_MANAGEMENT_TLS_PORT",
 )
+#: How often the tests' own broker counts its queues, and the messages in them: milliseconds.
+COUNTS = "-rabbit collect_statistics_interval 500 -rabbit quorum_tick_interval 500"
 #: Who speaks to the servers in that cluster: a worker, and Flower.
 CLIENTS = ("calculator", "flower")
 
@@ -202,6 +204,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
         str(ROOT / "compose/rabbitmq/taskhouse.conf"), "/etc/rabbitmq/conf.d/50-taskhouse.conf"
     )
     container.with_volume_mapping(str(ROOT / "compose/rabbitmq/enabled_plugins"), "/etc/rabbitmq/enabled_plugins")
+    # Of itself it counts each 5 s, and each test of a count waits for that.
+    container.with_env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", COUNTS)
     with container:
         own = OwnBroker(container, secrets)
         own.wait()

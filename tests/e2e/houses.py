@@ -102,9 +102,9 @@ class ComposeHouse:
         listed = self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "-q", "list_queues", "name", "messages").stdout
         return {line.split("\t")[0]: int(line.split("\t")[1]) for line in listed.splitlines()[1:]}[queue]
 
-    def containers(self, service: str) -> list[dict[str, Any]]:
-        """What the engine says of each container of `service`."""
-        ids = self.compose("ps", "--all", "--quiet", service).stdout.split()
+    def containers(self, *services: str) -> list[dict[str, Any]]:
+        """What the engine says of each container of `services`."""
+        ids = self.compose("ps", "--all", "--quiet", *services).stdout.split()
         return json.loads(_run(["docker", "inspect", *ids], PATIENCE).stdout)
 
 

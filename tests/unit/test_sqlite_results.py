@@ -52,13 +52,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return move
 
 
-def at_once(work: Callable[[int], None]) -> None:
-    """Do `work` in as many processes as there are, from the same moment on; each must succeed."""
+def at_once(*works: Callable[[int], None]) -> None:
+    """Do each work in turn in as many processes as there are, from the same moment on; each must succeed."""
     together = processes.Barrier(PROCESSES)
 
     def run(number: int) -> None:
-        together.wait(10)
-        work(number)
+        for work in works:
+            together.wait(10)
+            work(number)
 
     running = [processes.Process(target=run, args=(number,)) for number in range(PROCESSES)]
     for process in running:
@@ -185,11 +186,10 @@ def test_processes_that_count_at_once_count_exactly(store: SqliteBackend) -> Non
 
 def test_processes_may_make_the_store_at_once(app: App, tmp_path: Path) -> None:
     # Given that a worker and a client start together, on a machine where nothing is yet; many times, as it is a race
-    for attempt in range(25):
-        url = f"sqlite:///{tmp_path}/new-{attempt}/results.sqlite"
-        # When each opens the store and uses it
-        at_once(lambda number, url=url: SqliteBackend(url, app=app).set(f"key-{number}", "1"))  # type: ignore[misc]
-        # Then none was refused
+    urls = [f"sqlite:///{tmp_path}/new-{attempt}/results.sqlite" for attempt in range(100)]
+    # When each opens the store and uses it, then none is refused
+    at_once(*(lambda number, url=url: SqliteBackend(url, app=app).set(f"key-{number}", "1") for url in urls))
+    for url in urls:
         assert SqliteBackend(url, app=app).mget([f"key-{number}" for number in range(PROCESSES)]) == [b"1"] * PROCESSES
 
 

@@ -200,6 +200,8 @@ def test_a_store_that_is_away_is_told_and_the_others_are_asked(
     house.start(TASK_LOG_DIR=str(tmp_path / "logs"))
     done = calculator.add(1, 2).apply_async()
     assert done.get(timeout=20) == 3
+    # A result is stored before the log tells of it.
+    eventually(lambda: "succeeded" in (tmp_path / "logs" / "calculator.add.log").read_text())
     redis.stop()
     try:
         known, unknown = run(operator, done.id), run(operator, "no-such-id")

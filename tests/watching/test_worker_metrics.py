@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.publish import publish_many
 from shared.spec import Pool
 from tests.waiting import eventually
 from tests.watching.house import QUEUE, House
@@ -36,9 +37,8 @@ def play(house: House, folder: Path, tasks: int, **how: Any) -> None:
     """Have `tasks` done, of which some fail, some are retried and some call another one; then compare."""
     folder.mkdir()
     house.start(TELL=str(folder), LOG_LEVEL="ERROR", **how)
-    with house.app.producer_pool.acquire(block=True) as producer:
-        for number in range(tasks):
-            house.send("chance", number, producer=producer)
+    sent = publish_many([house.app.signature(f"{QUEUE}.chance", (number,)) for number in range(tasks)], app=house.app)
+    assert len(sent.confirmed) == tasks
     numbers = range(tasks)
     expected = {
         "failed": sum(number % 50 == 0 for number in numbers),
