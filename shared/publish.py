@@ -140,7 +140,9 @@ def publish_many(
 
 
 def publish(signature: Signature, *, app: Any = None, **options: Any) -> Any:
-    """Publish one task as `publish_many` does; gives Celery's `AsyncResult`.
+    """Publish one task; gives Celery's `AsyncResult`.
+
+    As `apply_async` does it: a channel of its own, as `publish_many` has it, is not worth while for one message.
 
     Args:
         options: as `apply_async`'s.
@@ -150,12 +152,15 @@ def publish(signature: Signature, *, app: Any = None, **options: Any) -> Any:
         PublishError: its subclasses say whether the broker has the message.
     """
     app = app or current_app._get_current_object()
-    if options:
-        signature = signature.clone()
-        signature.options.update(options)
-    told = publish_many([signature], app=app)
-    told.raise_first()
-    return app.AsyncResult(told.ids[0])
+    declared = declarations().get(signature["task"])
+    if declared is not None:
+        try:
+            declared.check(signature["args"], signature["kwargs"])
+        except InvalidArguments as error:
+            raise InvalidArguments(f"{error}; nothing was sent") from None
+    signature = signature.clone()
+    signature._app = app
+    return signature.apply_async(**options)
 
 
 def prepare(signatures: Iterable[Signature], *, app: Any = None, **how: Any) -> Batch:
