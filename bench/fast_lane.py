@@ -1,16 +1,15 @@
 """The fast lane beside plain Celery: tasks a second of one process that does nothing else, in turns, within one run.
 
-    BROKER_URL=amqp://calculator@... BROKER_PASSWORD=... REDIS_URL=... python -m bench.fast_lane [--write]
+    python -m bench.fast_lane [--write]
 
-The broker must have the shipped definitions, and no other worker of `calculator`; the user may publish to it. The queue
-is filled first, and the time is taken in the worker, from the first task to the last: solo pool, no log, no events.
+It starts RabbitMQ and Redis itself, in Docker. The queue is filled first, and the time is taken in the worker, from the
+first task to the last: solo pool, no log, no events.
 With `--write` the figures in docs/performance.md are replaced.
 """
 
 import argparse
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
+from bench import pages
+from bench.peers.servers import running
 from bench.waiting import PATIENCE, until, waiting
 from shared.app import create_app
 from shared.config import Settings
@@ -34,7 +35,6 @@ TASKS = 20_000
 ROUNDS = 3
 QUEUE = "calculator"
 PREFETCH = 1000
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 #: What is measured, and what it is called.
 KINDS = {
     "plain": "Celery, solo pool",
@@ -159,19 +159,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.fast_lane", description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace the figures in docs/performance.md")
     given = parser.parse_args()
-    publisher = create_app(current=False)
     rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for _ in range(ROUNDS):
-        for kind in KINDS:
-            rates[kind].append(measure(publisher, kind, TASKS))
+    with running() as servers:
+        os.environ.update(servers.environ)
+        publisher = create_app(current=False)
+        for _ in range(ROUNDS):
+            for kind in KINDS:
+                rates[kind].append(measure(publisher, kind, TASKS))
     figures = table(rates)
     print(figures)
     if given.write:
-        marks = (
-            r"(<!-- figures of `python -m bench.fast_lane`: changes here are lost -->\n).*?(<!-- end of figures -->)"
-        )
-        page = PAGE.read_text()
-        PAGE.write_text(re.sub(marks, lambda found: f"{found[1]}{figures}\n{found[2]}", page, flags=re.S))
+        pages.replace("bench.fast_lane", figures)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 from redis import Redis
 
-from bench import images
+from bench import images, pages
 from bench.peers.servers import Servers, running
 from bench.waiting import PATIENCE, until
 from services.mailer.message import Mail, encode
@@ -46,8 +46,6 @@ TEXT = "Somebody has asked for this. " * 20
 COMMAND = Path(sys.executable).with_name("taskhouse")
 #: Images without a worker of a service.
 OTHERS = (*(spec.name for spec in PUBLISHERS), "beat", "flower", "cli")
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-MARKS = r"(<!-- figures of `python -m bench.shipped`: changes here are lost -->\n).*?(<!-- end of figures -->)"
 
 
 @contextmanager
@@ -217,9 +215,7 @@ def main() -> None:
         figures = measure(servers, given.rounds)
     print(figures)
     if given.write:
-        PAGE.write_text(
-            re.sub(MARKS, lambda found: f"{found[1]}{figures}\n{found[2]}", PAGE.read_text(), flags=re.DOTALL)
-        )
+        pages.replace("bench.shipped", figures)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from bench.peers.peer import Peer
 #: By peer, workload and kind of queue.
 Figures = Mapping[tuple[str, str, str], list[Figure]]
 
+#: What the README shows.
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "peers.svg"
 TITLES = {
     "nothing": "Tasks that do nothing, a second",
     "payload": "1 kB argument and result, a second",
@@ -104,9 +106,8 @@ def chart(figures: Figures, peers: list[Peer], workload: str, kind: str) -> str:
 
 
 def write(folder: Path, text: str, picture: str) -> Path:
-    """Both, under today's name; gives the page's path."""
-    name = time.strftime("%Y-%m-%d")
-    (folder / f"{name}.svg").write_text(picture)
-    target = folder / f"{name}.md"
+    """The page under today's name in `folder`, and the README's picture; gives the page's path."""
+    PICTURE.write_text(picture)
+    target = folder / f"{time.strftime('%Y-%m-%d')}.md"
     target.write_text(text)
     return target
