@@ -18,6 +18,7 @@ from kombu.transport import pyamqp
 
 from shared.amqp_frames import frame_handler
 from shared.amqp_headers import Layout
+from shared.loop import call_soon
 
 #: Bytes that one read of the socket asks for.
 PIECE = 256 * 1024
@@ -223,7 +224,7 @@ class _Reader:
     def _come_back(self) -> None:
         if not self._called:
             self._called = True
-            self._loop.call_soon(self)
+            call_soon(self._loop, self)
 
 
 # py-amqp and kombu catch the old name; it must be the same class.

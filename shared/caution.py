@@ -16,6 +16,8 @@ from typing import Any
 from celery.utils.log import get_logger
 from celery.worker import state
 
+from shared.loop import call_soon
+
 logger = get_logger(__name__)
 
 
@@ -43,7 +45,7 @@ class Caution:
         delivered before where many are. Gives whether it is kept here, to be handled later."""
         if not self._changing:
             self._changing = True
-            self._consumer.hub.call_soon(self._be_careful if self.calm else self._be_calm)
+            call_soon(self._consumer.hub, self._be_careful if self.calm else self._be_calm)
         if self.calm:
             # Acknowledged with none of those that come after it, and are done before it.
             self._consumer.acknowledger.other(message)
@@ -68,7 +70,7 @@ class Caution:
         elif self._held:
             # Each in its own turn of the loop: before the next one begins this one is acknowledged.
             self._handle(self._held.popleft())
-            self._consumer.hub.call_soon(self._one)
+            call_soon(self._consumer.hub, self._one)
         else:
             self.calm = self._changing = False
             self._consume(1)

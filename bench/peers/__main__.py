@@ -36,7 +36,9 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=ROUNDS)
     arguments.add_argument("--short", action="store_true", help="a few of each, to see that it runs")
     arguments.add_argument("--list", action="store_true", help="print what there is")
-    arguments.add_argument("--write", action="store_true", help=f"write {FOLDER.name}/<date>.md, and the README's picture")
+    arguments.add_argument(
+        "--write", action="store_true", help=f"write {FOLDER.name}/<date>.md, and the README's picture"
+    )
     given = arguments.parse_args()
     begins = tuple(map(str.lower, given.only)) or ("",)
     chosen = [one for one in _peers() if one.name.lower().startswith(begins)]
