@@ -277,7 +277,7 @@ class Line:
                 if events is None:
                     self._producer.publish(body, **{**options, "retry": False, "timeout": EVENT_TIMEOUT})
                     return
-                # To wait for the broker's word, as for a task's, would be half of what a publish takes.
+                # To wait for the broker's word, as for a task's, would double the ways there and back.
                 body, _ = serialized(body, options)
                 said = {name: options.get(name) for name in ("content_type", "content_encoding", "delivery_mode")}
                 said["application_headers"] = options.get("headers")

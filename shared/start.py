@@ -1,8 +1,7 @@
 """`taskhouse`: the `celery` command as the images start it, `taskhouse -A services.mailer.app worker …`.
 
 A worker gets Celery's worker command and no other. Celery imports all of its commands at once, with a shell that has
-line editing, and those that other packages add: that is an eighth of a worker's memory. Everything but a worker is
-left to Celery.
+line editing, and those that other packages add, and keeps them in memory. Everything but a worker is left to Celery.
 """
 
 import sys

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.missing import missing
 from tests.stand_ins.github import (
     GitHubStandIn,
     Repository,
@@ -22,11 +23,19 @@ from tests.stand_ins.github import (
 )
 from tests.stand_ins.github.dataset import REPOSITORY_ROOT, distinct, find_ranking
 
-needs_ranking = pytest.mark.skipif(find_ranking() is None, reason="no ranking lies beside the repository")
-BOTH_SETS = [
-    pytest.param(made_up_repositories, id="made up"),
-    pytest.param(default_repositories, id="real", marks=needs_ranking),
-]
+
+def ranking() -> Path:
+    """The real data, which is not a part of the repository."""
+    return find_ranking() or missing("no ranking lies beside the repository, in ../shared/data")
+
+
+def real_repositories() -> tuple[Repository, ...]:
+    """What a stand-in starts with where the ranking is."""
+    ranking()
+    return default_repositories()
+
+
+BOTH_SETS = [pytest.param(made_up_repositories, id="made up"), pytest.param(real_repositories, id="real")]
 HEADER = "rank,item,repo_name,stars,forks,language,repo_url,username,issues,last_commit,description\n"
 
 
@@ -153,11 +162,8 @@ def test_the_made_up_set_holds_what_trips_readers() -> None:
     assert Counter(each.stars for each in everything if each.stars > 1_000).most_common(1)[0][1] > 1
 
 
-@needs_ranking
 def test_the_real_set_is_the_ranking_beside_the_repository() -> None:
-    ranking = find_ranking()
-    assert ranking is not None
-    assert default_repositories() == read_csv(ranking)
+    assert real_repositories() == read_csv(ranking())
     assert len(default_repositories()) >= 2_000
 
 
