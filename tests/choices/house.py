@@ -45,6 +45,7 @@ class House:
     workers: dict[str, Worker]
     smtp: SmtpStandIn
     reports: Path
+    task_logs: Path
     operator: dict[str, str] = field(repr=False)
 
     def letters(self, name: str) -> list[DeadLetter]:
@@ -92,7 +93,7 @@ def house(
         stack.callback(_restore, app, kept, default, environment)
         for worker in workers.values():
             worker.wait()
-        yield House(choice, app, workers, smtp, folder / "reports", operator)
+        yield House(choice, app, workers, smtp, folder / "reports", folder / "logs", operator)
 
 
 def _restore(app: App, kept: Any, default: Any, environment: dict[str, str]) -> None:
