@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +18,7 @@ from shared import celery_config, compression, delays, redis_broker, scope, seri
 from shared.config import Settings
 from shared.dead_letters.cause import DUE, FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.errors import Error
-from shared.message_frames import Catcher
+from shared.message_frames import Catcher, show
 from shared.metrics.declared import PUBLISHES
 from shared.metrics.kinds import OTHER
 from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent, PublishError
@@ -102,6 +103,10 @@ class App(Celery):
         options["timestamp"] = int(due.timestamp())
         # What no binding takes goes to the alternate exchange. Where that has no queue either, the message comes back.
         options.setdefault("mandatory", True)
+        # What Celery would say of them, in less time.
+        levels = self.conf.task_repr_maxlevels
+        options.setdefault("argsrepr", show(args or (), self.amqp.argsrepr_maxsize, levels))
+        options.setdefault("kwargsrepr", show(kwargs or {}, self.amqp.kwargsrepr_maxsize, levels))
         if options.get("ignore_result") is None or (name in _ANSWERING_BUILTINS and options["ignore_result"]):
             # By name alone Celery subscribes to the result store for every call, and waits where that is away.
             options["ignore_result"] = self._ignores_result(name, args, kwargs)
@@ -128,8 +133,12 @@ class App(Celery):
 
     def care(self, timeout: float | None = None) -> Care:
         """What may be spent on one message, in `timeout` seconds or `publish_timeout`."""
+        return replace(self._care, timeout=timeout) if timeout else self._care
+
+    @cached_property
+    def _care(self) -> Care:
         care = Care(
-            timeout=timeout or self.settings.publish_timeout,
+            timeout=self.settings.publish_timeout,
             # A worker on gevent has none.
             connect_timeout=self.conf.broker_connection_timeout or CONNECT_TIMEOUT,
             largest=None if self.settings.embedded else self.settings.max_message_size,

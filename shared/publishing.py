@@ -148,6 +148,8 @@ class Care:
 
     def of(self, retry: bool | None, policy: Mapping[str, Any] | None) -> "Care":
         """The same, as Celery's `retry` and `retry_policy` of one call, or of a configuration, say."""
+        if retry is not False and not policy:
+            return self
         retries, (first, step, most) = self.retries, self.pauses
         policy = policy or {}
         return replace(

@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 from celery.backends.redis import RedisBackend as CeleryRedisBackend
-from celery.backends.redis import ResultConsumer as CeleryResultConsumer
 from celery.exceptions import BackendStoreError
 from kombu.utils.encoding import bytes_to_str
 from redis.backoff import ExponentialBackoff
@@ -15,6 +14,7 @@ from redis.retry import Retry
 from shared.results import submitted
 from shared.results.families import FamilyStore
 from shared.results.progress import FINAL_STATES, meta
+from shared.results.waiting import ResultConsumer
 from shared.trace import facts
 
 # One step on the server, so that a late page cannot overwrite the failure, or the answer, of the whole.
@@ -50,7 +50,7 @@ end
 # long as its youngest result.
 _STORE_RESULT = """
 local task, index, pointer = KEYS[1], KEYS[2], KEYS[3]
-local value, expires = ARGV[1], tonumber(ARGV[2])
+local value, expires, caller = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local current = redis.call('GET', task)
 if current and cjson.decode(current).status == 'SUCCESS' then
   return 0
@@ -60,45 +60,15 @@ local function set(key, text)
 end
 set(task, value)
 redis.call('PUBLISH', task, value)
+if caller ~= '' then redis.call('PUBLISH', caller, value) end
 if index then
-  redis.call('ZADD', index, ARGV[4], ARGV[3])
-  redis.call('ZREMRANGEBYRANK', index, 0, -tonumber(ARGV[5]) - 1)
+  redis.call('ZADD', index, ARGV[5], ARGV[4])
+  redis.call('ZREMRANGEBYRANK', index, 0, -tonumber(ARGV[6]) - 1)
   if expires > 0 then redis.call('EXPIRE', index, expires) end
-  if pointer then set(pointer, ARGV[6]) end
+  if pointer then set(pointer, ARGV[7]) end
 end
 return 1
 """
-
-
-class ResultConsumer(CeleryResultConsumer):
-    """Looks at a result once more when Redis has confirmed that it will tell of it.
-
-    Whoever waits subscribes over one connection and looks over another. Where Redis sees the look first, a result that
-    comes between the two is told to nobody, and Celery's own waits until its timeout. A proxy in between is enough.
-    """
-
-    def on_wait_for_pending(self, result: Any, **kwargs: Any) -> None:
-        """As Celery's, but for a look at what was just subscribed to: Redis' confirmation brings that."""
-        if getattr(result, "_cache", self) is None and self._get_key_for_task(result.id) in self.subscribed_to:
-            return
-        super().on_wait_for_pending(result, **kwargs)
-
-    def _drain_one(self, pubsub: Any, timeout: float | None) -> bool:
-        with self.reconnect_on_error():
-            connection = pubsub.connection
-            if not (pubsub.subscribed and connection is not None and connection.can_read(timeout=0)):
-                return False
-            # Celery's asks for them not to be told.
-            pubsub.ignore_subscribe_messages = False
-            message = pubsub.get_message(timeout=timeout) or {}
-            key = message.get("channel")
-            if message.get("type") == "message":
-                self.on_state_change(self._decode_result(message["data"]), message)
-            elif message.get("type") == "subscribe" and key in self.subscribed_to - self._pending_unsubscribe:
-                value = self.backend.client.get(key)
-                if value:
-                    self.on_state_change(self._decode_result(value), None)
-        return True
 
 
 class RedisBackend(FamilyStore, CeleryRedisBackend):
@@ -114,12 +84,14 @@ class RedisBackend(FamilyStore, CeleryRedisBackend):
             self.connparams |= {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 3), "retry_on_error": [Gone]}
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nothing: Celery's own subscribes to the result before each publish, whether or not somebody will wait for it,
-        and with Redis away it blocks for 20 s. Whoever waits subscribes then, and looks at what is there already."""
+        """Ask nothing of Redis: Celery's own subscribes to the result before each publish, whether or not somebody will
+        wait for it, and with Redis away it blocks for 20 s. Whoever waits subscribes then, unless it is told."""
+        self.result_consumer.called(task_id, self.app.thread_oid)
 
     def add_pending_result(self, result: Any, weak: bool = False, start_drainer: bool = True) -> Any:
-        """As Celery's. Who waits for one result looks for it first: where it is there, nothing is subscribed to."""
-        if start_drainer and not weak and result._cache is None:
+        """As Celery's. Who waits for one result that is not told looks for it first: where it is there, nothing is
+        subscribed to."""
+        if start_drainer and not weak and result._cache is None and not self.result_consumer.tells(result.id):
             meta = self.get_task_meta(result.id)
             if meta["status"] in self.READY_STATES:
                 result._maybe_set_cache(meta)
@@ -134,7 +106,9 @@ class RedisBackend(FamilyStore, CeleryRedisBackend):
         value = self.encode({**meta, "task_id": bytes_to_str(task_id)})
         if len(value) > self._MAX_STR_VALUE_SIZE:
             raise BackendStoreError("value too large for Redis backend", state=state, task_id=task_id)
-        keys, arguments = [self.get_key_for_task(task_id)], [value, int(self.expires or 0)]
+        caller = getattr(request, "reply_to", None)
+        channel = self.callers_channel(caller) if caller and isinstance(caller, str) else b""
+        keys, arguments = [self.get_key_for_task(task_id)], [value, int(self.expires or 0), channel]
         if family := facts.related(task_id, request):
             keys.append(self._index(family.of))
             arguments += [family.task, time.time(), facts.MOST, family.of]
@@ -142,6 +116,11 @@ class RedisBackend(FamilyStore, CeleryRedisBackend):
                 keys.append(self._pointer(family.pointed))
         self.ensure(self._eval, (_STORE_RESULT, keys, arguments))
         return result
+
+    def callers_channel(self, caller: str) -> bytes:
+        """The channel on which a caller, of this `reply_to`, is told the results of its calls."""
+        channel: bytes = self.get_key_for_task(f"to-{caller}")
+        return channel
 
     def _eval(self, script: str, keys: list[Any], arguments: list[Any]) -> Any:
         return self.client.eval(script, len(keys), *keys, *arguments)
