@@ -17,6 +17,7 @@ PEERS = (
         "bench.peers.broker_peer",
         "rabbitmq",
         ("nothing",),
+        more=3,
         note="frames read and counted, acknowledged every 100",
     ),
 )

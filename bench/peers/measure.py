@@ -14,7 +14,8 @@ from bench.peers.peer import THROUGHPUT, Peer
 from bench.peers.servers import Servers
 from bench.waiting import until
 
-#: How often each workload is done in one measurement: in the full run, and in the short one. About three seconds each.
+#: How often each workload is done in one measurement: in the full run, and in the short one. Some seconds each; of what
+#: is over in half a second its beginning would be measured, and so `Peer.more`.
 COUNTS = {
     "nothing": (10_000, 500),
     "payload": (4_000, 500),
@@ -49,7 +50,7 @@ def measure(peer: Peer, workload: str, kind: str, servers: Servers, short: bool)
     Raises:
         RuntimeError: the peer failed; the message says how.
     """
-    count = COUNTS[workload][short]
+    count = COUNTS[workload][short] * (peer.more if workload == "nothing" else 1)
     servers.clear(kind)
     with tempfile.TemporaryDirectory() as folder:
         rate = Path(folder, "rate")

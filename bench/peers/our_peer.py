@@ -22,6 +22,7 @@ PEERS = (
         _WORKER.format(pool="solo"),
         "rabbitmq",
         ("nothing", "payload", "hash", *CLIENT),
+        more=6,
         environ={"BENCH_LANE": "1", "BENCH_PREFETCH": "1000", "BENCH_MANY": "1"},
         queue="calculator",
         note="solo; published by publish_many",

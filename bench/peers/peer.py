@@ -25,6 +25,7 @@ class Peer:
         can: workloads; see `THROUGHPUT` and `CLIENT`.
         tasks: how many run at once where the workload does not say.
         environ: what its worker and its publisher find in their environment.
+        more: how many times as many tasks that do nothing it is given, so that they last it for seconds too.
         queue: where its messages are; emptied before each measurement.
         note: what its configuration is, in a few words.
     """
@@ -35,6 +36,7 @@ class Peer:
     server: Literal["rabbitmq", "redis"]
     can: tuple[str, ...]
     tasks: int = 1
+    more: int = 1
     environ: Mapping[str, str] = field(default_factory=dict)
     queue: str = "bench"
     note: str = ""

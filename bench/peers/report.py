@@ -9,7 +9,7 @@ from html import escape
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.peers.measure import Figure
+from bench.peers.measure import COUNTS, Figure
 from bench.peers.peer import Peer
 
 #: By peer, workload and kind of queue.
@@ -37,13 +37,15 @@ def versions() -> str:
 def page(figures: Figures, peers: list[Peer], rounds: int, short: bool, seconds: float, versions: str) -> str:
     """A page in Markdown, a table for each workload and kind of queue."""
     load = os.getloadavg()[0]
+    fast = ", ".join(f"{peer.more} times as many for {peer.name}" for peer in peers if peer.more > 1)
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
     parts = [
         f"# Peers, {time.strftime('%Y-%m-%d')}",
         f"One run of `python -m bench.peers` on one broker: {machine}, {rounds} interleaved rounds, "
         f"{seconds / 60:.0f} minutes, load at its end {load:.1f}. Median (least, most). "
         "One worker process each; RabbitMQ's messages are persistent, and acknowledged after the task. "
-        "What stands on Redis is there for the record: it promises less.",
+        "What stands on Redis is there for the record: it promises less. "
+        f"{COUNTS['nothing'][short]:,} tasks that do nothing{fast and f', {fast}'}: so that it lasts for seconds.",
         f"Versions: {versions}.",
     ]
     if short:

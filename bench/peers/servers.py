@@ -80,11 +80,12 @@ def running() -> Iterator[Servers]:
             _docker("run", "-d", "--name", names[0], *rabbit)
             keep_nothing = ["redis:8", "redis-server", "--save", ""]
             _docker("run", "-d", "--name", names[1], "-p", f"127.0.0.1:{redis}:6379", *keep_nothing)
-            url = f"amqp://{ADMIN}:{(secrets / 'people' / 'rabbitmq').read_text()}@127.0.0.1:{amqp}//"
+            broker, store = _address(names[0], 5672, amqp), _address(names[1], 6379, redis)
+            url = f"amqp://{ADMIN}:{(secrets / 'people' / 'rabbitmq').read_text()}@{broker}//"
             environ = {
-                "BROKER_URL": f"amqp://calculator@127.0.0.1:{amqp}//",
+                "BROKER_URL": f"amqp://calculator@{broker}//",
                 "BROKER_PASSWORD_FILE": str(secrets / "calculator" / "broker_password"),
-                "REDIS_URL": f"redis://127.0.0.1:{redis}/0",
+                "REDIS_URL": f"redis://{store}/0",
             }
             until(lambda: _answers(url), "RabbitMQ answers", 120)
             yield Servers(url, environ["REDIS_URL"], environ)
@@ -93,10 +94,26 @@ def running() -> Iterator[Servers]:
                 subprocess.run(["docker", "rm", "-fv", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _docker(*arguments: str) -> None:
+def _address(name: str, port: int, published: int) -> str:
+    """Where a container is reached: at its own address, where the machine has a way to it.
+
+    A published port is a process of Docker's that copies every byte: with two cores it takes what is measured.
+    """
+    host = _docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", name).strip()
+    try:
+        socket.create_connection((host, port), 1).close()
+    except ConnectionRefusedError:
+        pass  # which is an answer: it starts
+    except OSError:
+        return f"127.0.0.1:{published}"
+    return f"{host}:{port}"
+
+
+def _docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"docker {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _answers(url: str) -> bool:
