@@ -82,7 +82,7 @@ def test_the_choice_is_in_force(place: House) -> None:
     assert message.content_type == serializers.SERIALIZERS[place.choice.serializer].content_type
     assert message.headers.get("compression") == {"none": None, "zlib": ZLIB, "zstd": ZSTD}[place.choice.compression]
     # And every worker has the pool that was chosen
-    stats = place.app.control.inspect(timeout=2).stats()
+    stats = place.app.control.inspect(timeout=30, limit=len(place.workers)).stats()
     modules = {"threads": "celery.concurrency.thread", "gevent": "celery.concurrency.gevent"}
     module = modules.get(place.choice.pool, f"celery.concurrency.{place.choice.pool}")
     assert {one["pool"]["implementation"].partition(":")[0] for one in stats.values()} == {module}

@@ -196,7 +196,7 @@ def test_a_tasks_life_is_the_same(lane: Lane) -> None:
     assert f"{effect.id} root={effect.id} attempt=1 received" in log and " started" in log and " succeeded in " in log
     assert "failed: ValueError: made to fail" in lane.task_log("calculator.fail")
     # And the worker's statistics count it
-    (stats,) = lane.app.control.inspect(timeout=5).stats().values()
+    (stats,) = lane.app.control.inspect(timeout=30, limit=1).stats().values()
     assert stats["total"]["calculator.told"] == 1 and stats["total"]["calculator.fail"] == 1
     # And nothing of it is done again
     worker.send_signal(signal.SIGTERM)

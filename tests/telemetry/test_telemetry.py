@@ -194,9 +194,15 @@ def test_retries_failures_and_lost_processes_are_spans(house: House, collector: 
     failed = one(collector, "process calculator.add_days")
     assert failed.failed and failed.attributes["error.type"] == "InvalidArguments"
     # When one loses its process, then the worker tells it in its place, for as long as it ran
-    calculator.wait(4).delay()
-    eventually(lambda: bool(running(house.app)))
-    os.kill(running(house.app)[0], signal.SIGKILL)
+    calculator.wait(20).delay()
+    pids: list[int] = []
+
+    def it_runs() -> bool:
+        pids[:] = running(house.app)
+        return bool(pids)
+
+    eventually(it_runs)
+    os.kill(pids[0], signal.SIGKILL)
     lost = one(collector, "process calculator.wait")
     assert lost.failed and lost.attributes["error.type"] == "WorkerLostError"
     assert lost.instance.endswith(f":{worker.process.pid}")
@@ -221,7 +227,7 @@ def test_each_message_of_a_batch_has_a_span_of_its_own(house: House, collector: 
 
 def running(app: App) -> list[int]:
     """Processes that run a task."""
-    told = app.control.inspect(timeout=1).active() or {}
+    told = app.control.inspect(timeout=30, limit=1).active() or {}
     return [task["worker_pid"] for tasks in told.values() for task in tasks]
 
 
