@@ -7,7 +7,6 @@ first task to the last: solo pool, no log, no events.
 With `--write` the figures in docs/performance.md are replaced.
 """
 
-import argparse
 import os
 import platform
 import statistics
@@ -154,11 +153,8 @@ def table(rates: dict[str, list[float]]) -> str:
     return "\n".join([*rows, "", f"Measured on {machine}, {time.strftime('%Y-%m-%d')}."])
 
 
-def main() -> None:
-    """Print what was measured."""
-    parser = argparse.ArgumentParser(prog="bench.fast_lane", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="replace the figures in docs/performance.md")
-    given = parser.parse_args()
+def figures() -> str:
+    """What was measured."""
     rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with running() as servers:
         os.environ.update(servers.environ)
@@ -166,11 +162,8 @@ def main() -> None:
         for _ in range(ROUNDS):
             for kind in KINDS:
                 rates[kind].append(measure(publisher, kind, TASKS))
-    figures = table(rates)
-    print(figures)
-    if given.write:
-        pages.replace("bench.fast_lane", figures)
+    return table(rates)
 
 
 if __name__ == "__main__":
-    main()
+    pages.command("bench.fast_lane", __doc__, figures)

@@ -7,7 +7,6 @@ and without events of the worker. The clock is the machine's own, the same for b
 With `--write` the figures in docs/performance.md are replaced.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -148,17 +147,11 @@ def table(after: dict[str, float]) -> str:
     return "\n".join([*rows, "", f"Measured on {machine}, {time.strftime('%Y-%m-%d')}."])
 
 
-def main() -> None:
-    """Print what was measured."""
-    parser = argparse.ArgumentParser(prog="bench.round_trip", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="replace the figures in docs/performance.md")
-    given = parser.parse_args()
+def figures() -> str:
+    """What was measured."""
     with running() as servers:
-        figures = table(measure(servers))
-    print(figures)
-    if given.write:
-        pages.replace("bench.round_trip", figures)
+        return table(measure(servers))
 
 
 if __name__ == "__main__":
-    main()
+    pages.command("bench.round_trip", __doc__, figures)

@@ -6,7 +6,6 @@ It starts RabbitMQ and Redis itself, in Docker. Each worker is a process of its 
 one message at a time, and runs with all hooks on. With `--write` the figures in docs/performance.md are replaced.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -105,11 +104,8 @@ class _worker:
         self._process.wait(PATIENCE)
 
 
-def main() -> None:
-    """Print what was measured."""
-    parser = argparse.ArgumentParser(prog="bench.scaling", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="replace the figures in docs/performance.md")
-    given = parser.parse_args()
+def figures() -> str:
+    """What was measured."""
     rates: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     with running() as servers:
         for _ in range(ROUNDS):
@@ -122,11 +118,8 @@ def main() -> None:
         spread = f"{min(found):,.0f}, {max(found):,.0f}"
         lines.append(f"| {workers} | {middle:,.0f} ({spread}) | {middle / one / workers:.0%} |")
     machine = f"{os.cpu_count()} cores, tasks of {NAP * 1000:g} ms, {TASKS} for each worker × {ROUNDS}"
-    figures = "\n".join([*lines, "", f"Measured on {machine}, {time.strftime('%Y-%m-%d')}."])
-    print(figures)
-    if given.write:
-        pages.replace("bench.scaling", figures)
+    return "\n".join([*lines, "", f"Measured on {machine}, {time.strftime('%Y-%m-%d')}."])
 
 
 if __name__ == "__main__":
-    main()
+    pages.command("bench.scaling", __doc__, figures)
