@@ -18,9 +18,10 @@ from shared import celery_config, compression, delays, redis_broker, scope, seri
 from shared.config import Settings
 from shared.dead_letters.cause import DUE, FIRST_PUBLISHED, OF_ONE_DELIVERY
 from shared.errors import Error
-from shared.message_frames import Catcher, show
+from shared.message_frames import Catcher, Marks, show
 from shared.metrics.declared import PUBLISHES
 from shared.metrics.kinds import OTHER
+from shared.publish_one import Repeats
 from shared.publishing import CONNECT_TIMEOUT, Care, Line, NotSent, PublishError
 from shared.routing import iterated, route
 from shared.signatures import declarations
@@ -94,6 +95,29 @@ class App(Celery):
             return self._publish(name, args, kwargs, options)
 
     def _publish(self, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> Any:
+        if self._repeats is not None:
+            sent = self._repeats.send(name, args, kwargs, options)
+            if sent is not None:
+                return sent
+        return self.publish_by_celery(name, args, kwargs, options)
+
+    @cached_property
+    def _repeats(self) -> Repeats | None:
+        return Repeats(self) if self.settings.declared_ahead else None
+
+    def publish_by_celery(
+        self, name: str, args: Any, kwargs: Any, options: dict[str, Any], marks: Marks | None = None
+    ) -> Any:
+        """Have Celery write the message of a task, and publish it.
+
+        Args:
+            options: of `send_task`. They are used up.
+            marks: what the message is to say of its time instead of what that is.
+
+        Raises:
+            PublishError: its subclasses say whether the broker has the message.
+            Caught: where the producer among `options` is a Catcher.
+        """
         options.update(delays.whole_seconds(options.get("countdown"), options.get("eta"), self.now()))
         given = {key: value for key, value in (options.get("headers") or {}).items() if key not in OF_ONE_DELIVERY}
         now = self.now()
@@ -101,8 +125,12 @@ class App(Celery):
         options["headers"] = {FIRST_PUBLISHED: now.isoformat(), **given, DUE: due.isoformat()}
         # The broker tells it of each queue's first message.
         options["timestamp"] = int(due.timestamp())
+        if marks is not None:
+            options["headers"] |= {FIRST_PUBLISHED: marks.published, DUE: marks.published}
+            options["timestamp"] = marks.timestamp
         # What no binding takes goes to the alternate exchange. Where that has no queue either, the message comes back.
-        options.setdefault("mandatory", True)
+        if options.get("mandatory") is None:
+            options["mandatory"] = True
         # What Celery would say of them, in less time.
         levels = self.conf.task_repr_maxlevels
         options.setdefault("argsrepr", show(args or (), self.amqp.argsrepr_maxsize, levels))
@@ -121,15 +149,20 @@ class App(Celery):
         care = self.care(options.pop("confirm_timeout", None))
         care = care.of(options.pop("retry", None), options.pop("retry_policy", None))
         on_repeat = options.pop("on_repeat", None)
-        with self.producer_or_acquire(options.pop("producer", None)) as producer:
+        with self.sending(name, options.pop("producer", None)) as producer:
+            line = producer if isinstance(producer, Catcher) else Line(producer, care, on_repeat)
+            return super().send_task(name, args, kwargs, producer=line, retry=False, **options)
+
+    @contextmanager
+    def sending(self, name: str, producer: Any = None) -> Iterator[Any]:
+        """A producer for one task of this name, whose outcome is counted. Raises as `producer_or_acquire`."""
+        with self.producer_or_acquire(producer) as producer:
             try:
-                line = producer if isinstance(producer, Catcher) else Line(producer, care, on_repeat)
-                result = super().send_task(name, args, kwargs, producer=line, retry=False, **options)
+                yield producer
             except PublishError as error:
                 PUBLISHES.inc(service_of(name), error.outcome)
                 raise
             PUBLISHES.inc(service_of(name), "confirmed")
-            return result
 
     def care(self, timeout: float | None = None) -> Care:
         """What may be spent on one message, in `timeout` seconds or `publish_timeout`."""

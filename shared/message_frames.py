@@ -1,12 +1,14 @@
 """A task's message as AMQP frames, of which those parts that all messages of a task share are written once.
 
 Celery, kombu and py-amqp write the first message, as they write every other one, with marks in the places of what
-differs: the id, the arguments, and how these are shown. The next messages are that one with other values there.
+differs: the id, the arguments, how these are shown, and the time. The next messages are that one with other values
+there.
 
 Source: AMQP 0-9-1, 2.3.5 and 4.2; Celery's message protocol, version 2.
 """
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from struct import Struct
@@ -30,10 +32,11 @@ _END = b"\xce"
 #: Bytes around the payload of a frame.
 OVERHEAD = 8
 _U32 = Struct(">I").pack
+_U64 = Struct(">Q").pack
 #: A long text in a table of headers begins so.
 _LONG = b"S"
-#: Bytes that the length of a short text can say.
-_SHORT = 255
+#: Bytes of a task's id: its length is that of a short text.
+LONGEST_ID = 255
 #: Values that look the same to Celery and to Python, and texts of which that is so.
 _SHOWN_ALIKE = frozenset({int, float, bool, type(None)})
 _TEXT_ALIKE = re.compile(r"[A-Za-z0-9 _.:,;@/+=-]*").fullmatch
@@ -106,15 +109,27 @@ class Catcher(Producer):
 
 
 class Marks:
-    """What stands in the places of what differs: texts that nothing else contains."""
+    """What stands in the places of what differs: values that nothing else contains.
+
+    Attributes:
+        id, args, kwargs: of the task.
+        published: when, in a text.
+        timestamp: the same in seconds since the epoch, as AMQP's property.
+    """
 
     def __init__(self) -> None:
-        self.id, self.args, self.kwargs = (str(uuid4()) for _ in range(3))
+        self.id, self.args, self.kwargs, self.published = (str(uuid4()) for _ in range(4))
+        self.timestamp = secrets.randbits(63)
+
+    def places(self) -> dict[bytes, int]:
+        """Each of them as it is written, and its number among the values of a message."""
+        texts = (self.id.encode(), self.args.encode(), self.kwargs.encode(), self.published.encode())
+        return {one: number for number, one in enumerate((*texts, _U64(self.timestamp)))}
 
     def pattern(self) -> re.Pattern[bytes]:
-        """Finds each of them, with the length in front that AMQP gives a text."""
-        texts = b"|".join(one.encode() for one in (self.id, self.args, self.kwargs))
-        return re.compile(rb"(?:S\x00\x00\x00)?\$(?:" + texts + rb")")
+        """Finds each of them, a text with the length in front that AMQP gives it."""
+        *texts, timestamp = self.places()
+        return re.compile(rb"(?:S\x00\x00\x00)?\$(?:" + b"|".join(texts) + rb")|" + re.escape(timestamp), re.DOTALL)
 
 
 def frames(
@@ -126,6 +141,29 @@ def frames(
     if header is None:
         return None
     return _frame(_METHOD, channel, method) + header + _bodies(channel, body, frame_max)
+
+
+class Envelope:
+    """The frames of messages that differ by their bodies alone.
+
+    Args:
+        properties: those of this one.
+    """
+
+    def __init__(self, exchange: str, key: str, properties: Message) -> None:
+        self._method = _PUBLISH + _arguments(exchange, key, mandatory=False)
+        self._properties = bytes(properties._serialize_properties())
+
+    def frames(self, channel: int, frame_max: int, body: bytes) -> bytes:
+        """A message as frames.
+
+        Raises:
+            ValueError: its properties do not fit into one.
+        """
+        header = _header(channel, self._properties, len(body), frame_max)
+        if header is None:
+            raise ValueError(f"{len(self._properties)} bytes of properties do not fit into a frame of {frame_max}")
+        return _frame(_METHOD, channel, self._method) + header + _bodies(channel, body, frame_max)
 
 
 class Template:
@@ -142,35 +180,48 @@ class Template:
     def __init__(self, caught: Caught, marks: Marks, channel: int, frame_max: int) -> None:
         self.exchange, self.routing_key = caught.exchange, caught.routing_key
         self.headers: Mapping[str, Any] = caught.message.properties["application_headers"]
-        self._channel, self._most = channel, frame_max
-        method = _PUBLISH + _arguments(caught.exchange, caught.routing_key, caught.mandatory)
-        self._method = _frame(_METHOD, channel, method)
+        self._publish = _PUBLISH + _arguments(caught.exchange, caught.routing_key, caught.mandatory)
         self._before, table, after = _parts(caught.message._serialize_properties())
         self._table, self._after = _split(table, marks), _split(after, marks)
         # As kombu's JSON writes it, arguments and all.
         self._rest = ", " + _encode(caught.body[2]) + "]"
+        self._channel = -1
+        self.go_over(channel, frame_max)
 
-    def frames(self, task_id: str, args: Any, kwargs: Any, shown: tuple[str, str]) -> tuple[bytes | None, int]:
-        """A message as frames, or None where its headers do not fit into one; and the size of its body.
+    def go_over(self, channel: int, frame_max: int) -> None:
+        """From here on the messages go over this channel."""
+        if channel != self._channel:
+            self._method = _frame(_METHOD, channel, self._publish)
+        self._channel, self._most = channel, frame_max
 
-        Args:
-            shown: the arguments as people see them, by `show`.
+    def body(self, args: Any, kwargs: Any) -> bytes:
+        """A message's body.
 
         Raises:
             TypeError, ValueError: an argument is nothing that JSON carries.
         """
-        body = f"[{_encode(args)}, {_encode(kwargs)}{self._rest}".encode()
-        texts = task_id.encode(), shown[0].encode(), shown[1].encode()
+        return f"[{_encode(args)}, {_encode(kwargs)}{self._rest}".encode()
+
+    def frames(
+        self, task_id: str, body: bytes, shown: tuple[str, str], published: tuple[str, int] = ("", 0)
+    ) -> bytes | None:
+        """A message as frames; None where its headers do not fit into one.
+
+        Args:
+            body: by `body`.
+            shown: the arguments as people see them, by `show`.
+            published: when, as a text and in seconds since the epoch, where the template was made with these marks.
+        """
+        texts = task_id.encode(), shown[0].encode(), shown[1].encode(), published[0].encode()
+        if len(texts[0]) > LONGEST_ID:
+            return None
         longs = [_LONG + _U32(len(one)) + one for one in texts]
-        if len(texts[0]) > _SHORT:
-            return None, len(body)
+        longs.append(_U64(published[1]))
         table = _fill(self._table, longs, texts)
         after = _fill(self._after, longs, texts)
         properties = b"".join((self._before, _U32(len(table)), table, after))
         header = _header(self._channel, properties, len(body), self._most)
-        if header is None:
-            return None, len(body)
-        return self._method + header + _bodies(self._channel, body, self._most), len(body)
+        return header and self._method + header + _bodies(self._channel, body, self._most)
 
 
 def show(value: Any, most: int, levels: int) -> str:
@@ -219,16 +270,17 @@ def _parts(properties: bytes) -> tuple[bytes, bytes, bytes]:
     return properties[:at], properties[begin:end], properties[end:]
 
 
-#: Bytes, and what follows them: which text, and whether it is a long one; None at the end.
+#: Bytes, and what follows them: which value, and whether it is none of the short texts; None at the end.
 _Piece = tuple[bytes, int | None, bool]
 
 
 def _split(content: bytes, marks: Marks) -> list[_Piece]:
-    places = {one.encode(): number for number, one in enumerate((marks.id, marks.args, marks.kwargs))}
+    places = marks.places()
     pieces: list[_Piece] = []
     at = 0
     for found in marks.pattern().finditer(content):
-        pieces.append((content[at : found.start()], places[found[0][-36:]], found[0].startswith(_LONG)))
+        value = found[0][-36:]
+        pieces.append((content[at : found.start()], places[value], found[0].startswith(_LONG) or value == found[0]))
         at = found.end()
     pieces.append((content[at:], None, False))
     if any(mark in piece[0] for piece in pieces for mark in places):

@@ -60,7 +60,7 @@ class Writer:
             self._templates.clear()
             self._until = now + _FRESH
             # A span names one message, and each message its span.
-            self._others_listen = _others_listen() or self._app.spans is not None
+            self._others_listen = others_listen() or self._app.spans is not None
 
     def letter(self, signature: Signature, task_id: str, largest: int | None) -> tuple[bytes, Letter]:
         """The frames of a task's message, and what to remember.
@@ -92,8 +92,9 @@ class Writer:
         amqp, levels = self._app.amqp, kind.levels
         args, kwargs = signature["args"], signature["kwargs"]
         shown = show(args or (), amqp.argsrepr_maxsize, levels), show(kwargs or {}, amqp.kwargsrepr_maxsize, levels)
-        content, size = template.frames(task_id, args or (), kwargs or {}, shown)
-        check_size(signature["task"], task_id, size, largest)
+        body = template.body(args or (), kwargs or {})
+        check_size(signature["task"], task_id, len(body), largest)
+        content = template.frames(task_id, body, shown)
         if content is None:
             raise Alone
         event = None
@@ -132,7 +133,7 @@ class Writer:
             except ValueError:
                 template = None
         headers = properties["application_headers"]
-        event = self._event(caught, ("uuid", "root_id", "args", "kwargs", "clock")) if self._tells else None
+        event = sent_event(self._app, caught, ("uuid", "root_id", "args", "kwargs", "clock")) if self._tells else None
         way = caught.exchange, caught.routing_key
         return _Kind(template, way, event, headers["root_id"] == marks.id, self._app.conf.task_repr_maxlevels)
 
@@ -160,7 +161,7 @@ class Writer:
         }
         event = None
         if self._tells:
-            event = f'{{"clock": {self._app.clock.forward()}, {self._event(caught, ("clock",))}'
+            event = f'{{"clock": {self._app.clock.forward()}, {sent_event(self._app, caught, ("clock",))}'
         return content, Letter((caught.exchange, caught.routing_key), event, heard if self._others_listen else None)
 
     def _catch(self, signature: Signature, task_id: str, more: dict[str, Any]) -> Caught:
@@ -171,30 +172,6 @@ class Writer:
         except Caught as caught:
             return caught
         raise Alone
-
-    def _event(self, caught: Caught, without: tuple[str, ...]) -> str:
-        """The event of a message, as Celery makes it, without its first brace and some fields."""
-        headers = caught.message.properties["application_headers"]
-        teller = self._app.amqp._event_dispatcher
-        event = Event(
-            "task-sent",
-            hostname=teller.hostname,
-            utcoffset=_utcoffset(),
-            pid=teller.pid,
-            uuid=headers["id"],
-            root_id=headers["root_id"],
-            parent_id=headers["parent_id"],
-            name=headers["task"],
-            args=headers["argsrepr"],
-            kwargs=headers["kwargsrepr"],
-            retries=headers["retries"],
-            eta=headers["eta"],
-            expires=headers["expires"],
-            queue=None,
-            exchange=caught.exchange,
-            routing_key=caught.routing_key,
-        )
-        return dumps({key: value for key, value in event.items() if key not in without})[1:]
 
 
 class _Kind(NamedTuple):
@@ -227,10 +204,35 @@ def tell(letter: Letter) -> None:
         signals.task_sent.send(sender=heard["sender"], **told, eta=headers["eta"], taskset=headers["group"])
 
 
-def _others_listen() -> bool:
+def others_listen() -> bool:
     """Whether anybody but the scope hears of each publish."""
     before = [heard for _, heard in signals.before_task_publish.receivers if heard is not scope.carry]
     return bool(before or signals.after_task_publish.receivers or signals.task_sent.receivers)
+
+
+def sent_event(app: Any, caught: Caught, without: tuple[str, ...]) -> str:
+    """The event of a message, as Celery makes it, without its first brace and some fields."""
+    headers = caught.message.properties["application_headers"]
+    teller = app.amqp._event_dispatcher
+    event = Event(
+        "task-sent",
+        hostname=teller.hostname,
+        utcoffset=_utcoffset(),
+        pid=teller.pid,
+        uuid=headers["id"],
+        root_id=headers["root_id"],
+        parent_id=headers["parent_id"],
+        name=headers["task"],
+        args=headers["argsrepr"],
+        kwargs=headers["kwargsrepr"],
+        retries=headers["retries"],
+        eta=headers["eta"],
+        expires=headers["expires"],
+        queue=None,
+        exchange=caught.exchange,
+        routing_key=caught.routing_key,
+    )
+    return dumps({key: value for key, value in event.items() if key not in without})[1:]
 
 
 def _utcoffset() -> int:

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -243,9 +243,8 @@ class Line:
             raise unreachable(self.connection, error) from error
         try:
             left = max(LEAST, end - time.monotonic())
-            cut = cut_off(protocol, left if size > _ONE_FRAME else None)
-            with bounded(protocol, left), cut, redis_broker.in_common_words(self.connection):
-                self._producer.publish(body, **{**options, "retry": False, "timeout": left, "confirm_timeout": left})
+            with bounded(protocol, left), cut_off(protocol, left) if size > _ONE_FRAME else nullcontext():
+                self._hand_over(body, options, left)
         except TELLING as error:
             kind, passing = verdict(error)
             if kind is Unknown and confirms is None and self.connection.transport.driver_type != "redis":
@@ -253,6 +252,12 @@ class Line:
                 raise NotSent(f"the message cannot be left: {words(error)}", passing) from error
             told = f"{self.connection.host} has an alarm, and takes nothing" if self._blocked else words(error)
             raise kind(f"the broker did not confirm: {told}", passing) from error
+
+    def _hand_over(self, body: Any, options: dict[str, Any], seconds: float) -> None:
+        """Send the message, and wait for the broker's word."""
+        options = {**options, "retry": False, "timeout": seconds, "confirm_timeout": seconds}
+        with redis_broker.in_common_words(self.connection):
+            self._producer.publish(body, **options)
 
     def _get_ready(self, protocol: Any) -> None:
         """Do all that comes before a message is sent."""
@@ -272,18 +277,24 @@ class Line:
         self._producer.revive(self.connection)
 
     def _tell(self, body: Any, options: dict[str, Any]) -> None:
+        with self._for_eyes() as protocol:
+            events = event_channel(protocol)
+            if events is None:
+                self._producer.publish(body, **{**options, "retry": False, "timeout": EVENT_TIMEOUT})
+                return
+            # To wait for the broker's word, as for a task's, would double the ways there and back.
+            body, _ = serialized(body, options)
+            said = {name: options.get(name) for name in ("content_type", "content_encoding", "delivery_mode")}
+            said["application_headers"] = options.get("headers")
+            events.tell(body, options["exchange"], options["routing_key"], **said)
+
+    @contextmanager
+    def _for_eyes(self) -> Iterator[Any]:
+        """What the block sends over this connection may be lost."""
         try:
             protocol = self.connection.connection
             with bounded(protocol, EVENT_TIMEOUT):
-                events = event_channel(protocol)
-                if events is None:
-                    self._producer.publish(body, **{**options, "retry": False, "timeout": EVENT_TIMEOUT})
-                    return
-                # To wait for the broker's word, as for a task's, would double the ways there and back.
-                body, _ = serialized(body, options)
-                said = {name: options.get(name) for name in ("content_type", "content_encoding", "delivery_mode")}
-                said["application_headers"] = options.get("headers")
-                events.tell(body, options["exchange"], options["routing_key"], **said)
+                yield protocol
         except Exception as error:
             logger.info("The event of a published task is lost: %s", words(error))
             self._leave()
@@ -301,10 +312,12 @@ def connected(connection: Any, care: Care, end: float) -> Any:
     Raises:
         NotSent: the broker cannot be reached.
     """
+    if connection.connected:
+        return connection.connection
     usual = connection.connect_timeout
     connection.connect_timeout = max(LEAST, min(care.connect_timeout, end - time.monotonic()))
     try:
-        if not connection.connected and connection.transport.driver_type == "amqp":
+        if connection.transport.driver_type == "amqp":
             names.resolve(connection.hostname, connection.port, connection.connect_timeout)
         with redis_broker.in_common_words(connection):
             connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
@@ -365,10 +378,10 @@ def bounded(protocol: Any, seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def cut_off(protocol: Any, seconds: float | None) -> Iterator[None]:
+def cut_off(protocol: Any, seconds: float) -> Iterator[None]:
     """Shut the connection after so long, whatever is being written to it."""
     sock = getattr(protocol, "sock", None)
-    if seconds is None or sock is None:
+    if sock is None:
         yield
         return
 

@@ -70,6 +70,11 @@ def current() -> dict[str, Any]:
     return json.loads(_current.get())
 
 
+def in_force() -> str:
+    """The same as text: equal where the scope is."""
+    return _current.get()
+
+
 def pin() -> dict[str, Any]:
     """What a new signature has among its options, so that it keeps the scope in force: nothing, where there is none."""
     values = current()

@@ -11,6 +11,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as Gone
 from redis.retry import Retry
 
+from shared.message_frames import Catcher
 from shared.results import submitted
 from shared.results.families import FamilyStore
 from shared.results.progress import FINAL_STATES, meta
@@ -85,8 +86,11 @@ class RedisBackend(FamilyStore, CeleryRedisBackend):
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Ask nothing of Redis: Celery's own subscribes to the result before each publish, whether or not somebody will
-        wait for it, and with Redis away it blocks for 20 s. Whoever waits subscribes then, unless it is told."""
-        self.result_consumer.called(task_id, self.app.thread_oid)
+        wait for it, and with Redis away it blocks for 20 s. Whoever waits subscribes then, unless it is told.
+
+        What a Catcher publishes is no call."""
+        if not isinstance(producer, Catcher):
+            self.result_consumer.called(task_id, self.app.thread_oid)
 
     def add_pending_result(self, result: Any, weak: bool = False, start_drainer: bool = True) -> Any:
         """As Celery's. Who waits for one result that is not told looks for it first: where it is there, nothing is

@@ -40,9 +40,12 @@ def by_py_amqp(message: Message, key: str) -> bytes:
     return recorder.written
 
 
-def message(body: bytes, task_id: str, shown: tuple[str, str], headers: dict[str, Any]) -> Message:
+def message(
+    body: bytes, task_id: str, shown: tuple[str, str], headers: dict[str, Any], published: tuple[str, int] = ("", 0)
+) -> Message:
     """A task's message."""
     told = {"task": "a.b", "id": task_id, "argsrepr": shown[0], **headers, "kwargsrepr": shown[1], "root_id": task_id}
+    told |= {"first": published[0], "due": published[0]}
     return Message(
         body,
         priority=0,
@@ -52,6 +55,7 @@ def message(body: bytes, task_id: str, shown: tuple[str, str], headers: dict[str
         delivery_mode=2,
         correlation_id=task_id,
         reply_to="somebody",
+        timestamp=published[1],
     )
 
 
@@ -61,24 +65,25 @@ def message(body: bytes, task_id: str, shown: tuple[str, str], headers: dict[str
     st.lists(values, max_size=3),
     st.dictionaries(st.text(), values, max_size=3),
     st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), st.integers(0, 9), max_size=3),
+    st.tuples(st.text(st.characters(codec="utf-8"), max_size=40), st.integers(0, 2**63)),
 )
 def test_a_template_gives_what_py_amqp_writes(
-    task_id: str, args: list[Any], kwargs: dict[str, Any], headers: dict[str, Any]
+    task_id: str, args: list[Any], kwargs: dict[str, Any], headers: dict[str, Any], published: tuple[str, int]
 ) -> None:
     # Given a template made of another message of the task
     marks, rest = Marks(), {"callbacks": None, "chord": None}
     headers = {f"x-{name}": value for name, value in headers.items()}
-    caught = Caught(
-        ([1], {}, rest), message(b"{}", marks.id, (marks.args, marks.kwargs), headers), "tasks", "a.b", mandatory=True
-    )
+    other = message(b"{}", marks.id, (marks.args, marks.kwargs), headers, (marks.published, marks.timestamp))
+    caught = Caught(([1], {}, rest), other, "tasks", "a.b", mandatory=True)
     template = Template(caught, marks, CHANNEL, FRAME_MAX)
     # When it is filled
     shown = show(args, 1024, 3), show(kwargs, 1024, 3)
-    written, size = template.frames(task_id, args, kwargs, shown)
+    content = template.body(args, kwargs)
+    written = template.frames(task_id, content, shown, published)
     # Then these are the frames of that message
     body = dumps((args, kwargs, rest)).encode()
-    expected = message(body, task_id, shown, headers)
-    assert size == len(body)
+    expected = message(body, task_id, shown, headers, published)
+    assert content == body
     assert written == by_py_amqp(expected, "a.b")
     assert written == frames(CHANNEL, FRAME_MAX, "tasks", "a.b", True, expected._serialize_properties(), body)
 

@@ -15,6 +15,7 @@ from redis import Redis
 from redis.client import PubSub
 
 from shared.app import App
+from shared.message_frames import Catcher
 from shared.results import waiting
 from tests.servers import OwnRedis
 from tests.waiting import eventually
@@ -60,6 +61,12 @@ def wait_once(app: App) -> None:
     sooner.start()
     assert app.AsyncResult(task_id).get(timeout=5) == 7
     sooner.join()
+
+
+def test_what_is_only_written_is_no_call(app: App) -> None:
+    wait_once(app)
+    app.backend.on_task_call(Catcher(), "written")
+    assert not app.backend.result_consumer.tells("written")
 
 
 def test_who_has_waited_once_is_told_and_asks_for_nothing(app: App, asked: list[str]) -> None:
