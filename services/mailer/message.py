@@ -4,15 +4,15 @@ import mimetypes
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import formatdate, parseaddr
 from pathlib import PurePosixPath
 
 from services.mailer.ledger import event_hash
+from services.mailer.message_policy import QuickPolicy
 from shared.signatures.mailer import Kind
 
-#: Every server takes it, also one without 8BITMIME.
-_POLICY = SMTP.clone(cte_type="7bit")
+#: SMTP's line ends, and 7 bits: every server takes it, also one without 8BITMIME.
+_POLICY = QuickPolicy(linesep="\r\n", cte_type="7bit")
 
 
 @dataclass(frozen=True)
