@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Mapping
 
 from services.mailer.ledger import Claim, LeaseLost, Ledger, LedgerAway
-from services.mailer.smtp import InDoubt, SomeDeferred
+from services.mailer.smtp_dialogue import InDoubt, SomeDeferred
 from services.mailer.transport import Transport
 from shared.errors import Final, Retryable
 

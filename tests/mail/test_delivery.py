@@ -10,7 +10,8 @@ from services.mailer.ledger import Ledger
 from services.mailer.ledger_redis import RedisLedger
 from services.mailer.ledger_sqlite import SqliteLedger
 from services.mailer.message import Mail
-from services.mailer.smtp import Deferred, Refused, Server, SmtpClient, Unreachable
+from services.mailer.smtp import Server, SmtpClient, Unreachable
+from services.mailer.smtp_dialogue import Deferred, Refused
 from services.mailer.transaction import ForReview, NotYet
 from shared.errors import InvalidArguments
 from shared.signatures.mailer import Kind
