@@ -95,6 +95,8 @@ class Transaction:
         raise for_review(ended, f"The mail {self._message_id} ({error})") from error
 
     def _give_back(self, recipients: Collection[str]) -> None:
+        if not recipients:
+            return
         try:
             self._ledger.release(self._entries(recipients), self._claim)
         except LedgerAway as error:
