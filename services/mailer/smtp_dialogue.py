@@ -4,6 +4,7 @@ import smtplib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from email.utils import parseaddr
+from functools import lru_cache
 
 from shared.errors import Final, Retryable
 
@@ -152,8 +153,9 @@ class _Commands:
 
 def _envelope(connection: smtplib.SMTP, sender: str, recipients: Collection[str]) -> _Answers:
     """Come to where the message begins, unless nobody takes it; gives what was said to each recipient."""
-    mail = f"MAIL FROM:{smtplib.quoteaddr(parseaddr(sender)[1])}"
-    commands = _Commands(connection, [mail, *(f"RCPT TO:{smtplib.quoteaddr(one)}" for one in recipients), "DATA"])
+    commands = _Commands(
+        connection, [_mail_from(sender), *(f"RCPT TO:{smtplib.quoteaddr(one)}" for one in recipients), "DATA"]
+    )
     try:
         expect(commands.answer(), OK, "the sender")
     except (OSError, smtplib.SMTPException) as error:
@@ -169,6 +171,12 @@ def _envelope(connection: smtplib.SMTP, sender: str, recipients: Collection[str]
     else:
         commands.forgo()
     return answers
+
+
+# A process has one sender.
+@lru_cache(maxsize=8)
+def _mail_from(sender: str) -> str:
+    return f"MAIL FROM:{smtplib.quoteaddr(parseaddr(sender)[1])}"
 
 
 def _end(connection: smtplib.SMTP) -> _Reply:
