@@ -27,7 +27,7 @@ class Sink:
         while line := await reader.readline():
             verb = line.split(maxsplit=1)[0].upper() if line.split() else b""
             if verb == b"EHLO":
-                say("250 sink")
+                say("250-sink\r\n250 PIPELINING")
             elif verb == b"DATA":
                 say("354 go on")
                 await reader.readuntil(b"\r\n.\r\n")

@@ -4,15 +4,16 @@ import mimetypes
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import formatdate, parseaddr
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from services.mailer.ledger import event_hash
+from services.mailer.message_policy import QuickPolicy
 from shared.signatures.mailer import Kind
 
-#: Every server takes it, also one without 8BITMIME.
-_POLICY = SMTP.clone(cte_type="7bit")
+#: SMTP's line ends, and 7 bits: every server takes it, also one without 8BITMIME.
+_POLICY = QuickPolicy(linesep="\r\n", cte_type="7bit")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class Mail:
 
 def message_id(mail: Mail, sender: str) -> str:
     """The mail's `Message-ID`: equal at every attempt, so that a mailbox can tell a second copy."""
-    domain = parseaddr(sender)[1].rpartition("@")[2]
-    return f"<{event_hash(mail.event, mail.kind)}@{domain}>"
+    return f"<{event_hash(mail.event, mail.kind)}@{_domain(sender)}>"
 
 
 def encode(mail: Mail, sender: str, attachments: Iterable[Attachment] = ()) -> bytes:
@@ -66,3 +66,9 @@ def encode(mail: Mail, sender: str, attachments: Iterable[Attachment] = ()) -> b
         name = PurePosixPath(attachment.name).name
         message.add_attachment(attachment.content, maintype=kind, subtype=subtype, filename=name)
     return message.as_bytes()
+
+
+# A process has one sender.
+@lru_cache(maxsize=8)
+def _domain(sender: str) -> str:
+    return parseaddr(sender)[1].rpartition("@")[2]

@@ -4,49 +4,22 @@ import smtplib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
-from email.utils import parseaddr
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from services.mailer.smtp_dialogue import OK, Deferred, InDoubt, NotBegun, Refused, SomeDeferred, outcome, transact
 from shared.config import Settings
-from shared.errors import ConfigError, Final, Retryable
+from shared.errors import ConfigError, Retryable
 
-#: Characters of a server's words that go into results, logs and dead letters.
-LONGEST_REPLY = 300
-#: The replies of RFC 5321 that matter one by one.
-OK, DATA_STARTS, CLOSING = 250, 354, 421
+#: Seconds since its last mail for which a connection is taken for open. After them the server is asked first.
+RECENT = 2.0
 
 
 class Unreachable(Retryable):
     """The server was not reached, did not answer in time, or closed the connection."""
-
-
-class Deferred(Retryable):
-    """The server said 4xx: not now. The message has its words."""
-
-
-class Refused(Final):
-    """The server said 5xx: never. The message has its words."""
-
-
-class InDoubt(Exception):
-    """The end of the message was sent and no answer came: the server may have taken it."""
-
-
-class SomeDeferred(Exception):
-    """The mail is out to all recipients but these.
-
-    Attributes:
-        deferred: those that the server does not take now, with its words.
-        refused: those that it never takes.
-    """
-
-    def __init__(self, deferred: Mapping[str, str], refused: Mapping[str, str]) -> None:
-        super().__init__(deferred, refused)
-        self.deferred = dict(deferred)
-        self.refused = dict(refused)
 
 
 @dataclass(frozen=True)
@@ -97,6 +70,7 @@ class SmtpClient:
         self._timeout = timeout
         self._turn = threading.Lock()
         self._connection: smtplib.SMTP | None = None
+        self._used = 0.0
 
     def send(
         self, sender: str, recipients: Collection[str], message: bytes, before_end: Callable[[set[str]], None]
@@ -104,15 +78,21 @@ class SmtpClient:
         """See Transport."""
         with self._turn:
             try:
-                connection = self._ready()
-                return self._transact(connection, sender, recipients, message, before_end)
+                refused = self._hand_over(sender, recipients, message, before_end)
+                if refused.keys() >= set(recipients):
+                    # The server still has the sender, and would not take another.
+                    self._reset()
+                return refused
             except (Refused, Deferred, SomeDeferred):
                 self._reset()
                 raise
+            except InDoubt as error:
+                self._drop()
+                raise InDoubt(f"{self._server.host}: {error}") from error
             except smtplib.SMTPResponseException as error:
                 self._drop()
                 what = "the login" if isinstance(error, smtplib.SMTPAuthenticationError) else "the connection"
-                raise _outcome(what, error.smtp_code, error.smtp_error) from error
+                raise outcome(what, error.smtp_code, error.smtp_error) from error
             except smtplib.SMTPNotSupportedError as error:
                 self._drop()
                 raise Refused(f"SMTP_URL asks for what the server does not offer: {error}") from error
@@ -125,6 +105,21 @@ class SmtpClient:
                 # A time limit, or `before_end`: the server is in the middle of something.
                 self._drop()
                 raise
+            finally:
+                self._used = time.monotonic()
+
+    def _hand_over(
+        self, sender: str, recipients: Collection[str], message: bytes, before_end: Callable[[set[str]], None]
+    ) -> dict[str, str]:
+        if self._connection is not None and time.monotonic() - self._used < RECENT:
+            # Where it was closed since, the server has nothing of this mail, and it may go over a new one.
+            with suppress(NotBegun):
+                return transact(self._connection, sender, recipients, message, before_end)
+            self._drop()
+        try:
+            return transact(self._ready(), sender, recipients, message, before_end)
+        except NotBegun as error:
+            raise error.reason from error
 
     def _ready(self) -> smtplib.SMTP:
         if self._connection is not None:
@@ -138,11 +133,12 @@ class SmtpClient:
 
     def _open(self) -> smtplib.SMTP:
         server = self._server
-        context = ssl.create_default_context()
         # Without a name of its own smtplib asks DNS for one, for as long as that takes.
         name = socket.gethostname()
         connection: smtplib.SMTP = (
-            smtplib.SMTP_SSL(server.host, server.port, name, timeout=self._timeout, context=context)
+            smtplib.SMTP_SSL(
+                server.host, server.port, name, timeout=self._timeout, context=ssl.create_default_context()
+            )
             if server.tls
             else smtplib.SMTP(server.host, server.port, name, timeout=self._timeout)
         )
@@ -152,7 +148,7 @@ class SmtpClient:
             assert connection.sock is not None
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if server.starttls:
-                connection.starttls(context=context)
+                connection.starttls(context=ssl.create_default_context())
             if server.user is not None and server.password is not None:
                 connection.login(server.user, server.password)
             connection.ehlo_or_helo_if_needed()
@@ -161,49 +157,16 @@ class SmtpClient:
             raise
         return connection
 
-    def _transact(
-        self,
-        connection: smtplib.SMTP,
-        sender: str,
-        recipients: Collection[str],
-        message: bytes,
-        before_end: Callable[[set[str]], None],
-    ) -> dict[str, str]:
-        _expect(connection.mail(parseaddr(sender)[1]), OK, "the sender")
-        deferred: dict[str, str] = {}
-        refused: dict[str, str] = {}
-        for recipient in recipients:
-            code, words = connection.rcpt(recipient)
-            if code == CLOSING:
-                raise smtplib.SMTPResponseException(code, words)
-            if code >= 400:
-                (refused if code >= 500 else deferred)[recipient] = _words(code, words)
-        accepted = set(recipients) - refused.keys() - deferred.keys()
-        if accepted:
-            _expect(connection.docmd("DATA"), DATA_STARTS, "the message")
-            connection.send(_dot_stuffed(message))
-            before_end(accepted)
-            _expect(self._end(connection), OK, "the message")
-        if deferred:
-            raise SomeDeferred(deferred, refused)
-        return refused
-
-    def _end(self, connection: smtplib.SMTP) -> tuple[int, bytes]:
-        # What cannot be handed to the system whole has not ended the message. After it, silence is doubt.
-        connection.send(b".\r\n")
-        try:
-            return connection.getreply()
-        except Exception as error:
-            raise InDoubt(f"{self._server.host}: the message was sent, but no answer came: {error}") from error
-
     def _reset(self) -> None:
         """Leave the transaction, so that the next mail finds a clean connection."""
+        clean = False
         try:
-            if self._connection is not None and self._connection.rset()[0] == OK:
-                return
-        except (OSError, smtplib.SMTPException):
-            pass
-        self._drop()
+            with suppress(OSError, smtplib.SMTPException):
+                clean = self._connection is not None and self._connection.rset()[0] == OK
+        finally:
+            # Also where a time limit strikes: the next mail would read the answer to this one's RSET.
+            if not clean:
+                self._drop()
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -214,30 +177,3 @@ class SmtpClient:
 def _port(tls: bool, user: str | None) -> int:
     """The usual one: 465 with TLS from the start, 587 for who logs in, 25 for the rest. Source: RFC 8314, RFC 6409."""
     return 465 if tls else 587 if user else 25
-
-
-def _expect(reply: tuple[int, bytes], wanted: int, what: str) -> None:
-    code, words = reply
-    if code == CLOSING:
-        raise smtplib.SMTPResponseException(code, words)
-    if code != wanted:
-        raise _outcome(what, code, words)
-
-
-def _outcome(what: str, code: int, words: bytes | str) -> Refused | Deferred:
-    text = f"the mail server says to {what}: {_words(code, words)}"
-    # Neither 4xx nor 5xx: the server speaks nonsense, which may pass.
-    return Refused(text) if code >= 500 else Deferred(text)
-
-
-def _words(code: int, words: bytes | str) -> str:
-    text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
-    line = " ".join(text.split())
-    return f"{code} {line}"[:LONGEST_REPLY]
-
-
-def _dot_stuffed(message: bytes) -> bytes:
-    """Source: RFC 5321, 4.5.2."""
-    stuffed = message.replace(b"\r\n.", b"\r\n..")
-    stuffed = b"." + stuffed if stuffed.startswith(b".") else stuffed
-    return stuffed if stuffed.endswith(b"\r\n") else stuffed + b"\r\n"

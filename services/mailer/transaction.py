@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Mapping
 
 from services.mailer.ledger import Claim, LeaseLost, Ledger, LedgerAway
-from services.mailer.smtp import InDoubt, SomeDeferred
+from services.mailer.smtp_dialogue import InDoubt, SomeDeferred
 from services.mailer.transport import Transport
 from shared.errors import Final, Retryable
 
@@ -95,6 +95,8 @@ class Transaction:
         raise for_review(ended, f"The mail {self._message_id} ({error})") from error
 
     def _give_back(self, recipients: Collection[str]) -> None:
+        if not recipients:
+            return
         try:
             self._ledger.release(self._entries(recipients), self._claim)
         except LedgerAway as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,8 @@ from services.mailer.ledger import Ledger
 from services.mailer.ledger_redis import RedisLedger
 from services.mailer.ledger_sqlite import SqliteLedger
 from services.mailer.message import Mail
-from services.mailer.smtp import Deferred, Refused, Server, SmtpClient, Unreachable
+from services.mailer.smtp import Server, SmtpClient, Unreachable
+from services.mailer.smtp_dialogue import Deferred, Refused
 from services.mailer.transaction import ForReview, NotYet
 from shared.errors import InvalidArguments
 from shared.signatures.mailer import Kind
@@ -66,6 +68,27 @@ def test_a_mail_goes_once_for_its_key(smtp: SmtpStandIn, delivery: Delivery) -> 
     assert (other.sent, other.already) == ([BOB], [ANN])
     assert (again.sent, again.already) == ([ANN], [])
     assert [received.recipients for received in smtp.mails] == [[ANN], [BOB]]
+
+
+def test_a_mail_asks_the_ledger_three_times(
+    make: Callable[..., Delivery], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a ledger each of whose steps is a round trip
+    asked: list[str] = []
+
+    def count(step: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            asked.append(step)
+            return method(*arguments, **named)
+
+        return counted
+
+    for step in ("claim", "begin", "record", "release", "park"):
+        monkeypatch.setattr(ledger, step, count(step, getattr(ledger, step)))
+    # When a mail goes out to everybody
+    make(ledger).deliver(mail(ANN, BOB), attempt())
+    # Then nothing is given back, and nobody asks for it
+    assert asked == ["claim", "begin", "record"]
 
 
 def test_the_same_key_of_another_kind_is_another_mail(smtp: SmtpStandIn, delivery: Delivery) -> None:

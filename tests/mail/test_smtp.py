@@ -1,15 +1,21 @@
 """The client against a mail server that does as it is told."""
 
+import smtplib
 import socket
+import ssl
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
-from services.mailer.smtp import Deferred, InDoubt, Refused, Server, SmtpClient, SomeDeferred, Unreachable
+from services.mailer.smtp import Server, SmtpClient, Unreachable
+from services.mailer.smtp_dialogue import Deferred, InDoubt, Refused, SomeDeferred
 from shared.config import Settings
 from shared.errors import ConfigError
-from tests.stand_ins.smtp import CLOSE, HANG, Act, Session, SmtpStandIn
+from tests.stand_ins.smtp import CLOSE, HANG, Act, Gone, Session, SmtpStandIn
 
 MESSAGE = b"Subject: hello\r\n\r\nfirst\r\n.starts with a dot\r\n"
 ANN, BOB, EVE = "ann@example.org", "bob@example.org", "eve@example.org"
@@ -17,6 +23,13 @@ ANN, BOB, EVE = "ann@example.org", "bob@example.org", "eve@example.org"
 
 def client_of(server: SmtpStandIn, **settings: str) -> SmtpClient:
     return SmtpClient(Server.from_settings(Settings.load({"SMTP_URL": server.url, **settings})), timeout=0.5)
+
+
+@pytest.fixture(params=[True, False], ids=["pipelining", "one by one"])
+def smtp(request: pytest.FixtureRequest) -> Iterator[SmtpStandIn]:
+    """A mail server on loopback, which offers PIPELINING or does not."""
+    with SmtpStandIn(pipelining=request.param) as server:
+        yield server
 
 
 @pytest.fixture
@@ -51,14 +64,64 @@ def test_the_end_of_a_mail_does_not_wait_for_the_rest_of_it(smtp: SmtpStandIn, c
 
 
 @pytest.mark.parametrize("answer", [CLOSE, "421 idle for too long"])
-def test_a_connection_that_was_closed_is_opened_again(smtp: SmtpStandIn, client: SmtpClient, answer: Act) -> None:
-    # Given a connection that the server closes before the second mail
+def test_a_connection_that_was_idle_is_asked_first(
+    smtp: SmtpStandIn, client: SmtpClient, answer: Act, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a connection that was not used for a while, and that the server then closes
+    monkeypatch.setattr("services.mailer.smtp.RECENT", 0.0)
     send(client)
     smtp.on("noop", answer)
-    # When that is sent
+    # When a mail is sent
     send(client)
     # Then it goes over a new one, and nobody notices
     assert (len(smtp.mails), len(smtp.sessions)) == (2, 2)
+
+
+def test_a_connection_that_was_just_used_is_not_asked(smtp: SmtpStandIn, client: SmtpClient) -> None:
+    smtp.on("noop", CLOSE)
+    send(client)
+    send(client)
+    assert (len(smtp.mails), len(smtp.sessions)) == (2, 1)
+
+
+def reset(session: Session) -> None:
+    """The server's machine is gone: not even an end of the stream comes."""
+    session.channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    session.lines.close()
+    session.channel.close()
+
+
+@pytest.mark.parametrize("answer", [CLOSE, HANG, "421 idle for too long", reset])
+def test_a_connection_that_was_closed_since_the_last_mail_is_opened_again(
+    smtp: SmtpStandIn, client: SmtpClient, answer: Act
+) -> None:
+    # Given a connection that was just used
+    send(client)
+    # When the server closes it, or says so, before it has taken anything of the next mail
+    smtp.on("mail", answer)
+    send(client)
+    # Then that goes over a new one, once
+    assert (len(smtp.mails), len(smtp.sessions)) == (2, 2)
+
+
+def test_a_new_connection_that_is_closed_is_not_opened_again(smtp: SmtpStandIn, client: SmtpClient) -> None:
+    # Given a server that closes the kept connection, and the new one too
+    send(client)
+    smtp.on("mail", CLOSE, CLOSE)
+    with pytest.raises(Unreachable):
+        send(client)
+    assert len(smtp.sessions) == 2
+
+
+@pytest.mark.parametrize("stage", ["rcpt", "data"])
+def test_what_was_begun_is_not_begun_again_at_once(smtp: SmtpStandIn, client: SmtpClient, stage: str) -> None:
+    # Given a server that takes the sender and then closes
+    send(client)
+    smtp.on(stage, CLOSE)
+    # Then whoever sends it decides when it is tried again
+    with pytest.raises(Unreachable):
+        send(client)
+    assert (len(smtp.mails), len(smtp.sessions)) == (1, 1)
 
 
 @pytest.mark.parametrize("stage", ["connect", "mail", "rcpt", "data", "end"])
@@ -98,10 +161,64 @@ def test_a_partly_deferred_list_goes_to_the_rest_and_says_who_must_wait(smtp: Sm
     assert (caught.value.deferred, caught.value.refused) == ({BOB: "450 greylisted"}, {EVE: "550 no such user"})
 
 
-def test_without_any_recipient_no_message_is_sent(smtp: SmtpStandIn, client: SmtpClient) -> None:
-    smtp.on("rcpt", "550 no", "550 never")
-    smtp.on("data", CLOSE)
+@pytest.mark.parametrize("answer", [CLOSE, "354 go ahead", "421 too many errors", "503 no"])
+def test_without_any_recipient_no_message_is_sent(smtp: SmtpStandIn, client: SmtpClient, answer: Act) -> None:
+    # Given a server that takes nobody, and says to DATA what it likes
+    smtp.on("rcpt", "550 no", "550 never", "550 no", "450 later")
+    smtp.on("data", answer, answer)
+    # Then what it said to the recipients is what counts
     assert send(client, ANN, BOB) == {ANN: "550 no", BOB: "550 never"}
+    with pytest.raises(SomeDeferred) as caught:
+        send(client, ANN, BOB)
+    assert (caught.value.deferred, caught.value.refused) == ({BOB: "450 later"}, {ANN: "550 no"})
+    # And nothing was mailed, not even without content
+    assert smtp.mails == []
+
+
+@pytest.mark.parametrize("words", ["550 no such user", "450 later"])
+def test_a_mail_that_nobody_takes_is_over_for_the_server_too(smtp: SmtpStandIn, client: SmtpClient, words: str) -> None:
+    # Given a server that has taken the sender and none of the recipients
+    smtp.on("rcpt", words)
+    with suppress(SomeDeferred):
+        send(client)
+    # When the next mail comes over the same connection
+    send(client, BOB)
+    # Then its sender is taken
+    assert ([mail.recipients for mail in smtp.mails], len(smtp.sessions)) == ([[BOB]], 1)
+
+
+def test_the_servers_words_count_though_it_closes_after_them(smtp: SmtpStandIn, client: SmtpClient) -> None:
+    def refuse(session: Session) -> None:
+        session.reply("554 you are on a list")
+        raise Gone
+
+    smtp.on("mail", refuse)
+    with pytest.raises(Refused, match="554 you are on a list"):
+        send(client)
+
+
+def test_an_address_with_a_line_break_is_no_command(smtp: SmtpStandIn, client: SmtpClient) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        send(client, ANN, "<\r\n")
+    send(client)
+    assert [mail.recipients for mail in smtp.mails] == [[ANN]]
+
+
+def test_a_time_limit_while_a_mail_is_given_up_leaves_no_answer_behind(
+    smtp: SmtpStandIn, client: SmtpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a time limit that strikes when RSET is out and its answer is not read
+    def rset(connection: smtplib.SMTP) -> None:
+        connection.putcmd("RSET")
+        raise SoftTimeLimitExceeded
+
+    smtp.on("mail", "451 later")
+    with monkeypatch.context() as patched, pytest.raises(SoftTimeLimitExceeded):
+        patched.setattr(smtplib.SMTP, "rset", rset)
+        send(client)
+    # Then the next mail does not take that answer for one of its own
+    send(client)
+    assert (len(smtp.mails), len(smtp.sessions)) == (1, 2)
 
 
 @pytest.mark.parametrize("stage", ["connect", "mail", "rcpt", "data"])
@@ -129,6 +246,15 @@ def test_a_connection_that_breaks_inside_a_long_message_leaves_no_doubt(smtp: Sm
     smtp.on("body", CLOSE)
     with pytest.raises(Unreachable):
         client.send("house@example.org", (ANN,), (b"x" * 70 + b"\r\n") * 300_000, lambda accepted: None)
+
+
+def test_what_tls_needs_is_not_loaded_without_it(
+    smtp: SmtpStandIn, client: SmtpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The system's certificates take longer to read than a mail takes to send
+    monkeypatch.setattr(ssl, "create_default_context", pytest.fail)
+    send(client)
+    assert len(smtp.mails) == 1
 
 
 def test_nobody_listens(client: SmtpClient, smtp: SmtpStandIn) -> None:

@@ -7,9 +7,10 @@ import socket
 import ssl
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from io import BufferedReader
 from types import TracebackType
 from typing import Literal
 
@@ -51,6 +52,7 @@ class Session:
 
     server: "SmtpStandIn"
     channel: socket.socket
+    lines: BufferedReader = field(init=False)
     user: str | None = None
     password: str | None = None
     sender: str = ""
@@ -60,6 +62,14 @@ class Session:
     def reply(self, text: str) -> None:
         """Send one line."""
         self.channel.sendall(text.encode() + b"\r\n")
+
+    def ahead(self) -> list[str]:
+        """The commands that have arrived with the last one; waits for one where there is none."""
+        return self.lines.peek().decode().splitlines()
+
+    def forget(self) -> None:
+        """Be ready for the next mail."""
+        self.sender, self.recipients = "", []
 
     def take(self) -> None:
         """Have the mail, whatever is answered."""
@@ -80,9 +90,10 @@ class SmtpStandIn:
     Args:
         certificate: a file with key and certificate; then it offers STARTTLS.
         tls: speaks TLS from the first byte.
+        pipelining: offers PIPELINING.
     """
 
-    def __init__(self, certificate: str | None = None, *, tls: bool = False) -> None:
+    def __init__(self, certificate: str | None = None, *, tls: bool = False, pipelining: bool = True) -> None:
         self.mails: list[Received] = []
         self.sessions: list[Session] = []
         self._context = None
@@ -90,6 +101,8 @@ class SmtpStandIn:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(certificate)
         self._tls = tls
+        extensions = ["AUTH PLAIN", "STARTTLS" if certificate else "", "PIPELINING" if pipelining else "", "SIZE"]
+        self._extensions = [extension for extension in extensions if extension]
         self._scripts: dict[Stage, deque[Act]] = defaultdict(deque)
         self._changed = threading.Condition()
         self._over = threading.Event()
@@ -148,17 +161,19 @@ class SmtpStandIn:
             if self._tls and self._context:
                 session.channel = self._context.wrap_socket(session.channel, server_side=True)
             self._answer(session, "connect", "220 stand-in")
-            lines = session.channel.makefile("rb")
-            while line := lines.readline():
+            session.lines = session.channel.makefile("rb")
+            while line := session.lines.readline():
                 verb, _, rest = line.decode().strip().partition(" ")
                 if verb.upper() == "STARTTLS" and self._context:
                     session.reply("220 go ahead")
                     session.channel = self._context.wrap_socket(session.channel, server_side=True)
-                    lines = session.channel.makefile("rb")
+                    session.lines = session.channel.makefile("rb")
                 elif verb.upper() == "DATA":
-                    if self._answer(session, "data", "354 go ahead"):
-                        session.data = self._read_message(session, lines)
+                    usual = "354 go ahead" if session.recipients else "554 nobody to take it"
+                    if self._answer(session, "data", usual):
+                        session.data = self._read_message(session)
                         self._answer(session, "end", "250 taken")
+                        session.forget()
                 else:
                     self._command(session, verb.lower(), rest)
         except (Gone, OSError, ValueError):
@@ -170,22 +185,31 @@ class SmtpStandIn:
         address = rest.partition("<")[2].partition(">")[0]
         usual = "250 fine"
         if verb == "ehlo":
-            usual = "250-stand-in\r\n250-AUTH PLAIN" + ("\r\n250-STARTTLS" if self._context else "") + "\r\n250 SIZE"
+            *some, last = ["stand-in", *self._extensions]
+            usual = "".join(f"250-{line}\r\n" for line in some) + f"250 {last}"
         elif verb == "auth":
             _, session.user, session.password = base64.b64decode(rest.split()[1]).decode().split("\0")
             usual = "235 welcome"
-        elif verb == "mail":
-            session.sender, session.recipients = address, []
+        elif verb == "rset":
+            session.forget()
+        elif verb == "mail" and session.sender:
+            usual = "503 one mail at a time"
+        elif verb == "rcpt" and not session.sender:
+            usual = "503 from whom?"
         elif verb == "quit":
             session.reply("221 bye")
             raise Gone
         stage = f"rcpt:{address}" if verb == "rcpt" and self._scripts[f"rcpt:{address}"] else verb
-        if self._answer(session, stage, usual) and verb == "rcpt":
+        if not self._answer(session, stage, usual):
+            return
+        if verb == "mail":
+            session.sender = address
+        elif verb == "rcpt":
             session.recipients.append(address)
 
-    def _read_message(self, session: Session, lines: Iterable[bytes]) -> bytes:
+    def _read_message(self, session: Session) -> bytes:
         message = b""
-        for number, line in enumerate(lines):
+        for number, line in enumerate(session.lines):
             if number == 0 and self._scripts["body"]:
                 self._answer(session, "body", "")
             if line == b".\r\n":
