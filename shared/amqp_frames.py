@@ -19,8 +19,9 @@ from shared.amqp_headers import Layout, Layouts, short_text
 
 Frame = tuple[int, int, bytes]
 
-_METHOD, _HEADER, _BODY = 1, 2, 3
-_DELIVER = b"\x00\x3c\x00\x3c"
+#: Kinds of frames, and how the method of a delivery begins.
+METHOD, HEADER, BODY = 1, 2, 3
+DELIVER = b"\x00\x3c\x00\x3c"
 _U64 = Struct(">Q").unpack_from
 _U16 = Struct(">H").unpack_from
 #: Content type, content encoding and headers are there.
@@ -43,27 +44,35 @@ class Delivery(Message):
     layout: Layout | None
 
 
-def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Frame], bool]:
-    """As py-amqp's: a function that takes each frame, and says whether something whole came of it."""
-    generic = amqps_frame_handler(connection, callback)
-    layouts = Layouts()
-    endings: dict[bytes, tuple[bool, str, str]] = {}
-    #: By channel: a delivery of which not everything is here.
-    begun: dict[int, tuple[bytes, Delivery | None]] = {}
+class FrameHandler:
+    """As py-amqp's: called with each frame of `connection`, it says whether something whole came of it.
 
-    def on_frame(frame: Frame) -> bool:
+    Attributes:
+        begun: by channel, a delivery of which not everything is here.
+    """
+
+    def __init__(self, connection: Any, callback: Callable[..., Any]) -> None:
+        self.begun: dict[int, tuple[bytes, Delivery | None]] = {}
+        self._connection = connection
+        self._generic = amqps_frame_handler(connection, callback)
+        self._layouts = Layouts()
+        self._endings: dict[bytes, tuple[bool, str, str]] = {}
+
+    def __call__(self, frame: Frame) -> bool:
+        """Take the next frame."""
         kind, number, payload = frame
+        begun, connection = self.begun, self._connection
         if number not in begun:
-            if kind != _METHOD or payload[:4] != _DELIVER:
-                return bool(generic(frame))
+            if kind != METHOD or payload[:4] != DELIVER:
+                return bool(self._generic(frame))
             begun[number] = payload, None
             connection.bytes_recv += 1
             return False
         connection.bytes_recv += 1
         method, message = begun[number]
-        if message is None and kind == _HEADER:
-            message = _message(payload, layouts)
-        elif message is not None and kind == _BODY:
+        if message is None and kind == HEADER:
+            message = _message(payload, self._layouts)
+        elif message is not None and kind == BODY:
             message.inbound_body(payload)
         else:
             raise UnexpectedFrame(f"Received frame {kind} in the middle of a delivery")
@@ -71,14 +80,23 @@ def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Fr
             begun[number] = method, message
             return False
         del begun[number]
-        if connection.channels is None:
-            raise RecoverableConnectionError("Connection already closed")
-        channel = connection.channels[number]
-        if not channel.is_closing:
-            channel._on_basic_deliver(*_arguments(method, endings), message)
+        self._deliver(number, method, message)
         return True
 
-    return on_frame
+    def deliver(self, number: int, method: bytes, header: bytes, body: bytes) -> None:
+        """Take the three frames of a delivery over this channel at once; none may have begun there."""
+        self._connection.bytes_recv += 3
+        message = _message(header, self._layouts)
+        message.body, message.body_received, message.ready = body, len(body), True
+        self._deliver(number, method, message)
+
+    def _deliver(self, number: int, method: bytes, message: Delivery) -> None:
+        channels = self._connection.channels
+        if channels is None:
+            raise RecoverableConnectionError("Connection already closed")
+        channel = channels[number]
+        if not channel.is_closing:
+            channel._on_basic_deliver(*_arguments(method, self._endings), message)
 
 
 def _message(payload: bytes, layouts: Layouts) -> Delivery:

@@ -9,6 +9,7 @@ import errno
 import socket
 from collections.abc import Callable
 from struct import Struct
+from struct import error as StructError
 from time import monotonic
 from typing import Any
 
@@ -16,7 +17,7 @@ from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from amqp.transport import SSLTransport, TCPTransport
 from kombu.transport import pyamqp
 
-from shared.amqp_frames import frame_handler
+from shared.amqp_frames import BODY, DELIVER, HEADER, METHOD, FrameHandler
 from shared.amqp_headers import Layout
 from shared.loop import call_soon
 
@@ -29,6 +30,8 @@ TURN = 0.05
 _HEADER = Struct(">BHI").unpack_from
 _OVERHEAD = 8
 _END = 0xCE
+#: The size of the body, 4 octets into the payload of a header frame.
+_BODY_SIZE = Struct(">Q").unpack_from
 #: Nothing to read now. TLS says so with ENOENT.
 _NOTHING_YET = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, errno.ENOENT})
 
@@ -68,6 +71,33 @@ class _InPieces:
             raise UnexpectedFrame(f"Received frame_end {piece[end]:#04x} while expecting {_END:#04x}")
         self._at = end + 1
         return kind, channel, piece[at:end]
+
+    def whole_delivery(self) -> tuple[int, bytes, bytes, bytes] | None:
+        """The next three frames where they are a delivery whose body is one frame: channel, and their payloads.
+
+        None where they are anything else, or not here yet; they can be read one by one then.
+        """
+        piece, begin = self._piece, self._at + 7
+        try:
+            if piece[begin : begin + 4] != DELIVER:
+                return None
+            kind, channel, size = _HEADER(piece, begin - 7)
+            end = begin + size
+            kind_of_header, channel_of_header, size = _HEADER(piece, end + 1)
+            header, end_of_header = end + 8, end + 8 + size
+            kind_of_body, channel_of_body, size = _HEADER(piece, end_of_header + 1)
+            body, end_of_body = end_of_header + 8, end_of_header + 8 + size
+            if (
+                not piece[end] == piece[end_of_header] == piece[end_of_body] == _END
+                or not channel == channel_of_header == channel_of_body
+                or (kind, kind_of_header, kind_of_body) != (METHOD, HEADER, BODY)
+                or _BODY_SIZE(piece, header + 4)[0] != size
+            ):
+                return None
+        except (IndexError, StructError):
+            return None
+        self._at = end_of_body + 1
+        return channel, piece[begin:end], piece[header:end_of_header], piece[body:end_of_body]
 
     def holds_a_frame(self) -> bool:
         """Whether the next `read_frame` needs nothing from the socket."""
@@ -139,7 +169,7 @@ class AmqpConnection(pyamqp.Connection):
     come_back: Callable[[], None] | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"frame_handler": frame_handler, **options})
+        super().__init__(*args, **{"frame_handler": FrameHandler, **options})
 
     def Transport(
         self,
@@ -202,9 +232,16 @@ class _Reader:
         self._reading = True
         try:
             connection.blocking_read(timeout=0)
-            next_frame = connection.transport.whole_frame
-            while connection.connected and (frame := next_frame()) is not None:
-                if connection.on_inbound_frame(frame) and monotonic() > turn_ends:
+            transport, handle = connection.transport, connection.on_inbound_frame
+            while connection.connected:
+                delivery = None if handle.begun else transport.whole_delivery()
+                if delivery is not None:
+                    handle.deliver(*delivery)
+                elif (frame := transport.whole_frame()) is None:
+                    break
+                elif not handle(frame):
+                    continue
+                if monotonic() > turn_ends:
                     self._come_back()
                     break
         except TimeoutError:

@@ -57,6 +57,8 @@ class Declaration(Generic[P, R]):
             name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields
         )
         self.result: TypeAdapter[Any] = TypeAdapter(hints.get("return", Any))
+        # As many tasks do.
+        self._returns_nothing = hints.get("return", Any) is type(None)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """A signature with all arguments given and checked.
@@ -132,6 +134,8 @@ class Declaration(Generic[P, R]):
 
     def dump_result(self, value: Any) -> Any:
         """What the task returned, as plain JSON values of the declared type."""
+        if value is None and self._returns_nothing:
+            return None
         return self.result.dump_python(self.result.validate_python(value), mode="json")
 
     def check_implementation(self, function: Callable[..., Any], *, bound: bool) -> None:

@@ -14,7 +14,7 @@ from amqp.serialization import dumps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.amqp_frames import frame_handler
+from shared.amqp_frames import FrameHandler
 from shared.amqp_transport import _PlainPieces
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -80,7 +80,7 @@ def test_a_delivery_is_read_as_py_amqp_reads_it(
     tag: str, number: int, redelivered: bool, exchange: str, key: str, said: dict[str, Any], body: bytes
 ) -> None:
     sent = frames(tag, number, redelivered, exchange, key, Message(body, **said))
-    (theirs,), (ours,) = read(amqps_frame_handler, sent), read(frame_handler, sent)
+    (theirs,), (ours,) = read(amqps_frame_handler, sent), read(FrameHandler, sent)
     # py-amqp leaves an empty body a text.
     assert told(ours)[:5] == told(theirs)[:5]
     assert told(ours)[5:] == told(theirs)[5:]
@@ -93,13 +93,68 @@ def test_a_text_that_is_none_is_bytes_as_with_py_amqp(table: bytes) -> None:
     header = pack(">HHQH", 60, 0, 0, 0xE000) + b"\x01x\x01y" + pack(">I", len(table)) + table
     method = pack(">HH", 60, 60) + dumps("sLbss", ("t", 1, False, "e", "k"))
     sent = [pack(">BHI", kind, 1, len(one)) + one + b"\xce" for kind, one in ((1, method), (2, header))]
-    (theirs,), (ours,) = read(amqps_frame_handler, sent), read(frame_handler, sent)
+    (theirs,), (ours,) = read(amqps_frame_handler, sent), read(FrameHandler, sent)
     assert told(ours) == told(theirs)
+
+
+def holding(content: bytes) -> _PlainPieces:
+    """A transport that has read this."""
+    transport = _PlainPieces("localhost:1")
+    transport._piece = content
+    return transport
+
+
+def at_once(sent: list[bytes]) -> list[Any]:
+    """What the channel is given of a delivery that is taken whole; nothing where it is not."""
+    given: list[Any] = []
+    channel = SimpleNamespace(is_closing=False, _on_basic_deliver=lambda *delivery: given.append(delivery))
+    connection = SimpleNamespace(bytes_recv=0, channels={1: channel})
+    transport, content = holding(b"".join(sent) + b"more"), b"".join(sent)
+    if (delivery := transport.whole_delivery()) is None:
+        assert transport._at == 0
+        return []
+    assert transport._at == len(content)
+    FrameHandler(connection, lambda *_: None).deliver(*delivery)
+    assert connection.bytes_recv == len(sent)
+    return given
+
+
+@given(texts, st.integers(0, 2**64 - 1), st.booleans(), texts, texts, properties, st.binary(max_size=5))
+def test_a_delivery_that_is_there_is_taken_at_once(
+    tag: str, number: int, redelivered: bool, exchange: str, key: str, said: dict[str, Any], body: bytes
+) -> None:
+    sent = frames(tag, number, redelivered, exchange, key, Message(body, **said))
+    # Without a body there is no frame of it.
+    assert [told(one) for one in at_once(sent)] == [told(one) for one in read(amqps_frame_handler, sent) if body]
+
+
+def test_what_is_no_whole_delivery_is_read_frame_by_frame() -> None:
+    method, header, body = sent = frames("t", 1, False, "e", "k", Message(b"body"))
+    assert at_once(sent)
+    whole = b"".join(sent)
+    for end in range(len(whole)):
+        transport = holding(whole[:end])
+        assert transport.whole_delivery() is None and transport._at == 0
+    longer = frames("t", 1, False, "e", "k", Message(b"more than five"))
+    elsewhere = body[:1] + b"\x00\x02" + body[3:]
+    acknowledged = method[:7] + pack(">HH", 60, 80) + method[11:]
+    for other in (
+        longer,
+        [method, header, elsewhere],
+        [method, body, header],
+        [acknowledged, header, body],
+        [method, header, header],
+    ):
+        assert at_once(other) == []
+    for broken in range(3):
+        parts = list(sent)
+        parts[broken] = parts[broken][:-1] + b"x"
+        assert at_once(parts) == []
 
 
 def test_something_else_in_the_middle_of_a_delivery_is_told() -> None:
     first, *_ = frames("t", 1, False, "e", "k", Message(b"x"))
-    on_frame = frame_handler(SimpleNamespace(bytes_recv=0, channels={}), lambda *_: None)
+    on_frame = FrameHandler(SimpleNamespace(bytes_recv=0, channels={}), lambda *_: None)
     on_frame((1, 1, first[7:-1]))
     with pytest.raises(UnexpectedFrame, match="in the middle of a delivery"):
         on_frame((3, 1, b"body"))
