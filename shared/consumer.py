@@ -11,6 +11,7 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from shared import caution, messages, redis_broker
 from shared.dead_letters.burial import Burial
 from shared.dead_letters.cause import Cause, Reason
+from shared.event_pace import EventPace
 from shared.fast_lane import Acknowledger, FastLane
 from shared.health import Health
 from shared.metrics.declared import DEAD_LETTERS
@@ -52,6 +53,12 @@ class Consumer(CeleryConsumer):
         #: Called at each turn of a loop that has no hub.
         self.each_turn: Callable[[Any], None] = lambda consumer: None
         super().__init__(*args, **kwargs)
+        self._event_pace = EventPace(self._flush_events)
+
+    def on_send_event_buffered(self) -> None:
+        """As Celery's, but that events leave together."""
+        if self.hub:
+            self._event_pace.wanted(self.hub)
 
     def perform_pending_operations(self) -> None:
         """As Celery's."""
@@ -219,6 +226,7 @@ class Consumer(CeleryConsumer):
         return Burial(self.app, self.hostname)
 
     def shutdown(self) -> None:
-        """As Celery's."""
+        """As Celery's. The events of tasks that ended after the loop are told too."""
+        self._event_pace.flush()
         super().shutdown()
         self.burial.close()

@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kombu import Connection, Exchange, Queue
 
 from shared.app import App, create_app
 from shared.config import Settings
@@ -34,7 +37,7 @@ class Pool:
         # The broker is the whole run's: another test's message would be this worker's dead letter.
         self._empty()
 
-    def start(self, *, time_limit: int, stop_within: int) -> "subprocess.Popen[bytes]":
+    def start(self, *, time_limit: int, stop_within: int, **more: str) -> "subprocess.Popen[bytes]":
         """One more worker, which consumes."""
         health = self._folder / f"consuming-{len(self._workers)}"
         limits = {"TIME_LIMIT": str(time_limit), "STOP_WITHIN": str(stop_within), "HEARTBEAT": str(HEARTBEAT)}
@@ -43,7 +46,7 @@ class Pool:
         with (self._folder / "log").open("ab") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "celery", *arguments],
-                env=self._environ | limits | {"HEALTH_FILE": str(health)},
+                env=self._environ | limits | more | {"HEALTH_FILE": str(health)},
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -147,3 +150,23 @@ def test_a_hard_limit_holds_while_a_worker_stops(pool: Pool) -> None:
     # When its worker is told to stop, then it ends with the limit, and the task is a dead letter
     stop(worker)
     assert (pool.waiting(), pool.waiting(dead_letter_queue("calculator"))) == (0, 1)
+
+
+def test_the_last_events_leave_before_the_end(pool: Pool, broker: OwnBroker) -> None:
+    # Given somebody who listens, as Flower does, and a worker whose events wait for longer than it lives
+    with Connection(broker.administrator()) as connection:
+        channel = connection.channel()
+        queue = Queue("", Exchange("celeryev", type="topic", no_declare=True), "task.multi", exclusive=True)(channel)
+        queue.declare()
+        worker = pool.start(time_limit=60, stop_within=20, EVENTS_APART="3600")
+        # When it has some tasks, and is told to stop while the last one runs
+        pool.send(**{f"short-{number}": 0.0 for number in range(10)})
+        pool.send(last=1.0)
+        stop(worker)
+        heard: list[list[dict[str, Any]]] = []
+        while (message := queue.get(no_ack=True)) is not None:
+            heard.append(message.payload)
+    # Then each event of them was told, many in one message
+    kinds = Counter(event["type"] for events in heard for event in events)
+    assert kinds == {"task-received": 11, "task-started": 11, "task-succeeded": 11}
+    assert len(heard) < 6

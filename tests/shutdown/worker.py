@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from shared import spec
+from shared import event_pace, spec
 from shared.app import create_app
 from shared.signatures import Declaration
 from shared.tasks import implements
@@ -20,6 +20,7 @@ last = Declaration("calculator.last", _last, keeps_result=False)
 if "EFFECTS" in os.environ:
     folder = Path(os.environ["EFFECTS"])
     spec.STOP_WITHIN = int(os.environ["STOP_WITHIN"])
+    event_pace.APART = float(os.environ.get("EVENTS_APART", event_pace.APART))
     app = create_app("calculator")
     assert app.spec is not None
     app.spec = replace(app.spec, time_limit=int(os.environ["TIME_LIMIT"]))
