@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.peers.servers import Servers
+from bench.peers.servers import Servers, docker
 from bench.waiting import PATIENCE
 from shared.app import create_app
 from shared.config import Settings
@@ -33,7 +32,7 @@ HARDENED = (
 def build(name: str) -> str:
     """Build an image from this tree, from Docker's cache where it can be; gives its name."""
     image = f"taskhouse/{name}:{TAG}"
-    _docker("build", "--quiet", f"--file={DOCKERFILE}", f"--build-arg=SERVICE={name}", f"--tag={image}", str(ROOT))
+    docker("build", "--quiet", f"--file={DOCKERFILE}", f"--build-arg=SERVICE={name}", f"--tag={image}", str(ROOT))
     return image
 
 
@@ -41,7 +40,7 @@ def over_base(image: str) -> float:
     """MiB of an image beside those of the image that it stands on."""
     base = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
     assert base is not None
-    size, below = (one["Size"] for one in json.loads(_docker("image", "inspect", image, base[1])))
+    size, below = (one["Size"] for one in json.loads(docker("image", "inspect", image, base[1])))
     return (size - below) / 2**20
 
 
@@ -66,15 +65,8 @@ def _worker(servers: Servers, image: str) -> Iterator[None]:
     given = [f"--env={name}={value}" for name, value in (environ | own).items()]
     # The servers listen on this machine's loopback. The passwords belong to whoever runs this.
     given += ["--network=host", f"--user={owner.st_uid}:{owner.st_gid}", f"--volume={password.parent}:/run/secrets:ro"]
-    container = _docker("run", "--detach", *HARDENED, *given, image, *worker_arguments(service("calculator"))).strip()
+    container = docker("run", "--detach", *HARDENED, *given, image, *worker_arguments(service("calculator"))).strip()
     try:
         yield
     finally:
-        _docker("rm", "--force", "--volumes", container)
-
-
-def _docker(*arguments: str) -> str:
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"docker {arguments[0]}: {done.stderr.strip()}")
-    return done.stdout
+        docker("rm", "--force", "--volumes", container)

@@ -10,106 +10,30 @@ import argparse
 import json
 import os
 import re
-import smtplib
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from bench import images, pages
+from bench import images, mails, pages
 from bench.peers.servers import Servers, running
-from bench.waiting import PATIENCE, until
-from services.mailer.message import Mail, encode
+from bench.waiting import PATIENCE
+from bench.worker import worker
 from shared.app import create_app
 from shared.config import Settings
-from shared.publish import publish_many
-from shared.render.worker import worker_arguments
-from shared.signatures import calculator, mailer, reporter
-from shared.topology import PUBLISHERS, SERVICES, service
-from tests.serving import free_port
+from shared.signatures import calculator, reporter
+from shared.topology import PUBLISHERS, SERVICES
 from tests.stand_ins.github import GitHubStandIn
 
-MAILS = 500
-#: Seconds that a mail server takes to keep a mail: at once, and as one does that writes it to a disk.
-KEEPING = (0.0, 0.01)
 #: Seconds that GitHub takes for a page.
 PAGES = (1.0, 2.0)
-TEXT = "Somebody has asked for this. " * 20
-#: What the images start.
-COMMAND = Path(sys.executable).with_name("taskhouse")
 #: Images without a worker of a service.
 OTHERS = (*(spec.name for spec in PUBLISHERS), "beat", "flower", "cli")
-
-
-@contextmanager
-def worker(servers: Servers, name: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A service's worker, which consumes."""
-    with tempfile.TemporaryDirectory() as folder:
-        health = Path(folder, "health")
-        own = {"HEALTH_FILE": str(health), "TASK_LOG_DIR": folder, "REPORTS_URL": folder, "LOG_LEVEL": "ERROR"}
-        process = subprocess.Popen(
-            [str(COMMAND), *worker_arguments(service(name))],
-            env={**os.environ, **servers.of(name), **own, "STATUS_PORT": str(free_port()), **settings},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            until(lambda: health.exists() or process.poll() is not None, f"the worker of {name} consumes")
-            yield process
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-
-
-@contextmanager
-def sink(count: int, keeping: float) -> Iterator[tuple[int, "subprocess.Popen[str]"]]:
-    """A mail server in a process of its own; gives its port."""
-    arguments = [sys.executable, "-m", "bench.smtp_sink", str(count), str(keeping)]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield int(process.stdout.readline()), process
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-def rate(process: "subprocess.Popen[str]", count: int) -> float:
-    """Mails a second, once the last has come."""
-    assert process.stdout is not None
-    return (count - 1) / float(process.stdout.readline())
-
-
-def raw_mails(keeping: float) -> float:
-    """Mails a second over one connection, in a loop that does nothing else."""
-    mail = Mail("event", "notice", ("ada@example.org",), "A notice", TEXT)
-    content = encode(mail, "taskhouse@example.org")
-    with sink(MAILS, keeping) as (port, process), smtplib.SMTP("127.0.0.1", port, "bench") as connection:
-        for _ in range(MAILS):
-            connection.sendmail("taskhouse@example.org", ["ada@example.org"], content)
-        return rate(process, MAILS)
-
-
-def our_mails(servers: Servers, keeping: float) -> float:
-    """Mails a second of the mailer's worker: each claimed, sent once, recorded, its result kept."""
-    app = create_app(settings=Settings.load(servers.of("operator")), current=False)
-    told = publish_many(
-        [mailer.send_email([f"ada{number}@example.org"], "A notice", TEXT) for number in range(MAILS)], app=app
-    )
-    assert len(told.confirmed) == MAILS
-    app.close()
-    with sink(MAILS, keeping) as (port, process):
-        settings = {"SMTP_URL": f"smtp://127.0.0.1:{port}", "MAIL_FROM": "taskhouse@example.org"}
-        with worker(servers, "mailer", **settings):
-            return rate(process, MAILS)
 
 
 def report(servers: Servers, latency: float) -> tuple[float, float]:
@@ -169,17 +93,7 @@ def _memory(leader: int) -> float:
 
 def measure(servers: Servers, rounds: int) -> str:
     """The figures as tables: medians of so many rounds."""
-    lines = [
-        "| mails a second, server that keeps one in | one raw connection | the mailer | times |",
-        "|---|---|---|---|",
-    ]
-    for keeping in KEEPING:
-        raw, ours = [], []
-        for _ in range(rounds):
-            raw.append(raw_mails(keeping))
-            ours.append(our_mails(servers, keeping))
-        one, other = statistics.median(raw), statistics.median(ours)
-        lines.append(f"| {keeping * 1000:g} ms | {one:,.0f} | {other:,.0f} | {other / one:.2f} |")
+    lines = mails.measure(servers, rounds)
     lines += ["", "| a report whose pages take | its slowest page | the report | times |", "|---|---|---|---|"]
     for latency in PAGES:
         taken = [report(servers, latency) for _ in range(rounds)]

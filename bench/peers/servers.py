@@ -77,10 +77,10 @@ def running() -> Iterator[Servers]:
         names = f"taskhouse-bench-rabbitmq-{os.getpid()}", f"taskhouse-bench-redis-{os.getpid()}"
         rabbit = ["--user", "999:999", "-p", f"127.0.0.1:{amqp}:5672", *volumes, "rabbitmq:4-management"]
         try:
-            _docker("run", "-d", "--name", names[0], *rabbit)
+            docker("run", "-d", "--name", names[0], *rabbit)
             keep_nothing = ["redis:8", "redis-server", "--save", ""]
-            _docker("run", "-d", "--name", names[1], "-p", f"127.0.0.1:{redis}:6379", *keep_nothing)
-            broker, store = _address(names[0], 5672, amqp), _address(names[1], 6379, redis)
+            docker("run", "-d", "--name", names[1], "-p", f"127.0.0.1:{redis}:6379", *keep_nothing)
+            broker, store = address(names[0], 5672, amqp), address(names[1], 6379, redis)
             url = f"amqp://{ADMIN}:{(secrets / 'people' / 'rabbitmq').read_text()}@{broker}//"
             environ = {
                 "BROKER_URL": f"amqp://calculator@{broker}//",
@@ -94,12 +94,12 @@ def running() -> Iterator[Servers]:
                 subprocess.run(["docker", "rm", "-fv", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _address(name: str, port: int, published: int) -> str:
+def address(name: str, port: int, published: int) -> str:
     """Where a container is reached: at its own address, where the machine has a way to it.
 
     A published port is a process of Docker's that copies every byte: with two cores it takes what is measured.
     """
-    host = _docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", name).strip()
+    host = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", name).strip()
     try:
         socket.create_connection((host, port), 1).close()
     except ConnectionRefusedError:
@@ -109,7 +109,8 @@ def _address(name: str, port: int, published: int) -> str:
     return f"{host}:{port}"
 
 
-def _docker(*arguments: str) -> str:
+def docker(*arguments: str) -> str:
+    """What `docker` says; the process ends where it fails."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"docker {arguments[0]}: {done.stderr.strip()}")

@@ -46,11 +46,15 @@ def test_frames_that_have_left_the_socket_are_not_left_lying(monkeypatch: Any) -
         one.setblocking(False)
         handled: list[float] = []
 
-        def handle(frame: Any) -> bool:
-            handled.append(time.monotonic())
-            return True
+        class Handler:
+            #: Frames come one by one.
+            begun = True
 
-        connection._on_inbound_frame = handle
+            def __call__(self, frame: Any) -> bool:
+                handled.append(time.monotonic())
+                return True
+
+        connection._on_inbound_frame = handle = Handler()
         monkeypatch.setattr(connection, "blocking_read", lambda timeout: handle(transport.read_frame()))
         reader = _Reader(connection, hub)
         hub.add_reader(one, reader)
