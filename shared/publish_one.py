@@ -5,7 +5,8 @@ and its time. Who publishes a task again within a second has these filled in whe
 is as ever: a broker's word for each message, attempts, errors, what is counted, Flower's event.
 
 Left to Celery: what runs inside of a task, delays, expiries, canvases, headers of the caller's own, bodies that are not
-plain JSON, all transports but py-amqp's, and every publish while somebody listens to what Celery says of each.
+plain JSON, all transports but py-amqp's, publishers that have turned confirms off, and every publish while somebody
+listens to what Celery says of each.
 """
 
 import os
@@ -226,7 +227,9 @@ class Repeats:
     def _made(self, name: str, args: Any, kwargs: Any, options: dict[str, Any]) -> _Kind | None:
         app, marks = self._app, Marks()
         with app.producer_or_acquire() as producer:
-            if producer.connection.transport.driver_name != "py-amqp":
+            connection = producer.connection
+            confirms = connection.transport_options.get("confirm_publish")
+            if connection.transport.driver_name != "py-amqp" or not confirms:
                 return None
         shown = {"task_id": marks.id, "argsrepr": marks.args, "kwargsrepr": marks.kwargs}
         try:

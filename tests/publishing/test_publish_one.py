@@ -299,6 +299,15 @@ def test_publishes_are_counted_by_what_became_of_them(
     assert counted == {("calculator", "confirmed"): 3, ("calculator", "too_large"): 1}
 
 
+def test_without_confirms_nobody_waits_for_them(make_app: MakeApp, arrived: Arrived, at_once: list[str]) -> None:
+    app = make_app(publish_timeout=8.0)
+    app.conf.broker_transport_options = {"confirm_publish": False}
+    with within(1.0):
+        sent = [note(app).id for _ in range(3)]
+    eventually(lambda: arrived.count() == 3)
+    assert arrived.ids() == sent and at_once == []
+
+
 def test_a_full_queue_is_a_refusal_that_may_pass(make_app: MakeApp, full: str, at_once: list[str]) -> None:
     app = make_app(publish_timeout=8.0)
     app.send_task(full)
