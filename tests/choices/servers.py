@@ -130,8 +130,8 @@ class Worker:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            # A process of a pool waits up to 30 s until its parent has counted its last result (billiard). With spans on
-            # that count does not come now and then.
+            # A process of a pool waits up to 30 s until its parent has counted its last result (billiard). With spans
+            # on that count does not come now and then.
             self.process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, 9)
