@@ -12,7 +12,7 @@ from bench.peers.servers import Servers
 from bench.waiting import PATIENCE, until
 from shared.render.worker import worker_arguments
 from shared.topology import service
-from tests.serving import free_port
+from tests.ports import free_port
 
 #: What the images start.
 COMMAND = Path(sys.executable).with_name("taskhouse")

@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from testcontainers.compose import DockerCompose
@@ -17,12 +17,18 @@ from shared.topology import BROKER_NODES, REDIS_NODES
 from tests.e2e.houses import GITHUB_TOKEN, ROOT, ComposeHouse, EmbeddedHouse, House
 from tests.e2e.stand_in import StandIn
 from tests.missing import missing
+from tests.ports import free_ports
 from tests.servers import OwnBroker, OwnRedis
 from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
 
 #: Played before all others: they say soonest what is wrong; and some fork, which is slow in a process that has grown.
 FIRST = ("unit", "contract")
+#: Folders whose tests share a cluster, so that one process plays all of them, where there are several. Those that take
+#: longest are first: beside them the other process plays the rest.
+TOGETHER = {"e2e": "cluster", "browser": "cluster", "chaos": "chaos"}
+#: Titles and texts that other processes left for the end.
+SAID: list[tuple[str, str]] = []
 #: The variables of the compose files that name a published port.
 PORTS = (
     *("RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT", "FLOWER_PORT", "GATEWAY_PORT", "GITHUB_PORT", "MAIL_PORT"),
@@ -41,9 +47,30 @@ CLIENTS = ("calculator", "flower")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the quick ones first."""
+    """Put the quick ones first, then what takes long; with `make test JOBS=2`, say what stays in one process."""
     here = Path(__file__).parent
-    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in FIRST)
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(folder, str(item.path))))
+    items.sort(key=lambda item: _turn(item.path.relative_to(here).parts[0]))
+
+
+def _turn(folder: str) -> int:
+    longest = list(TOGETHER)
+    return 0 if folder in FIRST else 1 + longest.index(folder) if folder in TOGETHER else 1 + len(longest)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keep what one of several processes has to say at the end."""
+    SAID.extend(getattr(node, "workeroutput", {}).get("said", ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it."""
+    for title, text in SAID:
+        terminalreporter.section(title)
+        terminalreporter.write_line(text)
 
 
 def _why_no_docker() -> str | None:
@@ -60,18 +87,6 @@ def needs_docker() -> None:
     reason = _why_no_docker()
     if reason is not None:
         missing(f"container tests need Docker: {reason}")
-
-
-def free_ports(count: int) -> list[int]:
-    """As many ports of 127.0.0.1 where nobody listens just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 @pytest.fixture(scope="session")

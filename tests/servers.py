@@ -1,6 +1,5 @@
 """Redis and RabbitMQ of the test session, which can go away and come back."""
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from redis.retry import Retry
 from testcontainers.core.container import DockerContainer
 
 from shared.render.permissions import ADMIN, MONITOR
+from tests.ports import free_port
 from tests.waiting import eventually
 
 
@@ -25,9 +25,7 @@ class OwnRedis:
     """A Redis server of this test session, which can go away and come back."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as chosen:
-            chosen.bind(("127.0.0.1", 0))
-            self.port: int = chosen.getsockname()[1]
+        self.port = free_port()
         self.client = redis_client(self.port)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from shared.config import Settings
 from shared.embedded import worker
 from shared.embedded.transport import Transport
 from shared.topology import service
+from tests.ports import free_port
 
 #: Seconds for anything that should take a moment.
 PATIENCE = 30.0
@@ -90,12 +90,6 @@ def embedded(folder: Path, github: str) -> dict[str, str]:
     """The environment of a process of an embedded house."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("BROKER_URL", "REDIS_URL")}
     return {**inherited, "LOCAL_DIR": str(folder), "GITHUB_API_URL": github}
-
-
-def free_port() -> int:
-    """A port where nobody listens just now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from shared.render import alerts, prometheus
 from shared.render.worker import worker_arguments
 from shared.topology import DELAY_BITS, DELAY_DELIVERY_EXCHANGE, UNROUTED_QUEUE, dead_letter_queue, service
 from tests.missing import missing
+from tests.ports import free_port
 from tests.servers import OwnBroker, OwnRedis
-from tests.serving import free_port
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]

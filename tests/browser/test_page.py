@@ -12,7 +12,8 @@ from shared.config import Settings
 from shared.embedded import worker
 from shared.topology import service
 from tests.browser.conftest import INBOX, Served
-from tests.serving import Site, embedded, finished, free_port, gateway, submit, whole_house
+from tests.ports import free_port
+from tests.serving import Site, embedded, finished, gateway, submit, whole_house
 
 pytestmark = pytest.mark.browser
 

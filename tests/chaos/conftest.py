@@ -11,9 +11,10 @@ import pytest
 from tests.chaos.cases import CASES, NODES
 from tests.chaos.record import Record
 from tests.chaos.theatre import Theatre
-from tests.conftest import PORTS, free_ports, needs_docker
+from tests.conftest import PORTS, needs_docker
 from tests.e2e.houses import ComposeHouse
 from tests.e2e.stand_in import StandIn
+from tests.ports import free_ports
 
 #: Of three nodes; the other ports of the compose files belong to what is not started.
 NODE_PORTS = tuple(f"RABBITMQ{node}_{what}" for node in ("", "_2", "_3") for what in ("PORT", "MANAGEMENT_PORT"))
@@ -35,12 +36,21 @@ RECORD = Record(seed=SEED, form=FORM)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was measured, and with which seed."""
     if RECORD.played:
-        lane = ", everything in the fast lane" if LANE else ""
-        terminalreporter.section(f"chaos, {FORM} form, CHAOS_SEED={SEED}{lane}")
-        terminalreporter.write_line(RECORD.as_text())
-        for case in (*CASES, *NODES) if LANE else ():
-            if case.processes:
-                terminalreporter.write_line(f"not played: {case.name}: {case.processes}")
+        title, text = _told()
+        terminalreporter.section(title)
+        terminalreporter.write_line(text)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes leaves it to the one that started it."""
+    if RECORD.played and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput.setdefault("said", []).append(_told())
+
+
+def _told() -> tuple[str, str]:
+    lane = ", everything in the fast lane" if LANE else ""
+    left_out = [f"not played: {case.name}: {case.processes}" for case in (*CASES, *NODES) if LANE and case.processes]
+    return f"chaos, {FORM} form, CHAOS_SEED={SEED}{lane}", "\n".join([RECORD.as_text(), *left_out])
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from testcontainers.core.container import DockerContainer
 from shared.render import compose
 from shared.setup import House, prepare
 from shared.spec import Pool, ServiceSpec
-from tests.serving import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0

@@ -1,7 +1,6 @@
 """Redis' users, in a Redis that runs what the setup writes: each does its own work, and nothing else."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +24,7 @@ from shared.results import progress
 from shared.topology import PUBLISHERS, SERVICES
 from tests.e2e.test_cluster import until
 from tests.missing import missing
+from tests.ports import free_port
 
 WORKERS = [spec.name for spec in SERVICES]
 CLIENTS = [user.name for user in redis_users.users()]
@@ -69,9 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         missing("redis-server is not installed: apt-get install redis-server")
     folder = tmp_path_factory.mktemp("redis")
     setup.prepare(folder / "secrets")
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+    port = free_port()
     # All but the folder, which is the container's.
     config = folder / "redis.conf"
     config.write_text((folder / "secrets" / "redis" / "redis.conf").read_text().replace("dir /data", f"dir {folder}"))

@@ -19,8 +19,8 @@ from shared.app import App, create_app
 from shared.config import Settings
 from shared.render.worker import worker_arguments
 from shared.topology import dead_letter_queue, service
+from tests.ports import free_port
 from tests.servers import OwnBroker, OwnRedis
-from tests.serving import free_port
 from tests.stand_ins.smtp import SmtpStandIn
 from tests.waiting import eventually
 

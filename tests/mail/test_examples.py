@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.mail.worker import MailerWorker
+from tests.ports import free_port
 from tests.stand_ins.smtp import Received, SmtpStandIn
 from tests.waiting import eventually
 
@@ -27,9 +28,7 @@ HELD = 0.05
 @contextmanager
 def running(command: list[str], environ: Mapping[str, str]) -> Iterator[str]:
     """The program, for as long as the block; gives its address."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+    port = free_port()
     program = subprocess.Popen(
         [part.replace("PORT", str(port)) for part in command],
         cwd=ROOT,

@@ -19,6 +19,7 @@ from shared.app import App
 from shared.publishing import Line, NotSent, PublishError, Rejected, TooLarge, Unknown
 from shared.signatures import calculator
 from shared.topology import MAX_MESSAGE_SIZE
+from tests.ports import free_port
 from tests.publishing.between import Between
 from tests.publishing.conftest import Arrived
 from tests.servers import OwnBroker
@@ -53,9 +54,7 @@ def connect(app: App) -> None:
 
 def refused_port() -> str:
     """An address where nobody listens."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{chosen.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def forget_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_ports, needs_docker
+from tests.conftest import needs_docker
+from tests.ports import free_ports
 from tests.services.copies import ROOT, Copy
 
 pytestmark = pytest.mark.containers

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_ports
+from tests.ports import free_ports
 from tests.services.copies import ROOT, Copy
 from tests.waiting import eventually
 

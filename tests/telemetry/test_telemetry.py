@@ -26,8 +26,9 @@ from shared.signatures import calculator
 from shared.spec import Pool
 from shared.topology import SERVICES, dead_letter_queue, service
 from tests.choices.servers import Worker
+from tests.ports import free_port
 from tests.servers import OwnBroker, OwnRedis
-from tests.serving import free_port, gateway
+from tests.serving import gateway
 from tests.stand_ins.collector import Collector, Span
 from tests.stand_ins.smtp import SmtpStandIn
 from tests.waiting import eventually

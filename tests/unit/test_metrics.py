@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from shared.app import App
 from shared.metrics import declared, kinds
 from shared.metrics.exposition import Exposition
 from shared.topology import SERVICES
+from tests.ports import free_port
 from tests.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -165,9 +165,7 @@ def test_a_publish_is_counted_by_its_outcome(
 
 def test_the_gateway_counts_by_route(tmp_path: Path) -> None:
     # Given a gateway with a status port
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = GatewaySettings(local_dir=tmp_path / "local", status_port=port, status_host="127.0.0.1")
     with serving(settings) as site:
         # When known and made up paths are asked for, by known and made up methods

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from shared.config import Settings
 from shared.render.worker import worker_arguments
 from shared.spec import Pool
 from shared.topology import dead_letter_queue, service
+from tests.ports import free_port
 from tests.servers import OwnBroker, OwnRedis
 from tests.waiting import eventually
 
@@ -78,9 +78,7 @@ class House:
         if recycled is not None:
             arguments.append(f"--max-tasks-per-child={recycled}")
         name = f"--hostname={QUEUE}@{len(self._workers)}"
-        with socket.socket() as free:
-            free.bind((HOST, 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         with self.log.open("ab") as output:
             self.worker = subprocess.Popen(
                 [sys.executable, "-m", "celery", *arguments, name],

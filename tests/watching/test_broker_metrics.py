@@ -1,7 +1,6 @@
 """What the broker and its exporter tell of queues."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from shared.broker_api import Api
 from shared.topology import SERVICES, dead_letter_queue
+from tests.ports import free_port
 from tests.waiting import eventually
 from tests.watching.house import HOST, QUEUE, House, Metrics
 
@@ -25,9 +25,7 @@ STATISTICS = 1.5
 @pytest.fixture
 def exporter(house: House, tmp_path: Path) -> Iterator[int]:
     """The port of a running one."""
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     environ = {
         "BROKER_API_URL": f"http://exporter@{house.broker.at(15672)}",
         "BROKER_PASSWORD_FILE": house.broker.password_file("exporter"),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import requests
 from shared import setup
 from shared.render.permissions import MONITOR
 from shared.topology import dead_letter_queue
+from tests.ports import free_port
 from tests.servers import OwnRedis
 from tests.waiting import eventually
 from tests.watching.house import HOST, QUEUE, House
@@ -40,9 +40,7 @@ class Dashboard:
         self._password = (folder / "secrets" / "people" / "flower").read_text()
         self._environ = {**os.environ, **house.broker.user("flower", redis), "TMPDIR": str(folder)}
         self.process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind((HOST, 0))
-            self._port: int = free.getsockname()[1]
+        self._port = free_port()
 
     def start(self, *more: str) -> None:
         """Until it answers."""

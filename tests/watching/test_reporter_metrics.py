@@ -12,7 +12,8 @@ from shared.embedded import worker
 from shared.embedded.transport import Transport
 from shared.signatures import reporter as contract
 from shared.topology import service
-from tests.serving import embedded, free_port
+from tests.ports import free_port
+from tests.serving import embedded
 from tests.stand_ins.github import GitHubStandIn
 from tests.watching.house import HOST, Metrics
 

@@ -14,8 +14,9 @@ import pytest
 
 from services.gateway import metrics
 from services.gateway.broker import Attempt, BrokerAway
+from tests.ports import free_port
 from tests.servers import OwnRedis
-from tests.serving import Serve, free_port, problem, until
+from tests.serving import Serve, problem, until
 
 #: Seconds in which everything must be answered.
 BOUND = 2.0
