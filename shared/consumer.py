@@ -16,6 +16,7 @@ from shared.fast_lane import Acknowledger, FastLane
 from shared.health import Health
 from shared.metrics.declared import DEAD_LETTERS
 from shared.metrics.requests import received
+from shared.stopping import hear_what_began
 from shared.topology import DELIVERY_LIMIT
 
 logger = get_logger(__name__)
@@ -216,8 +217,9 @@ class Consumer(CeleryConsumer):
         hub.on_tick.add(self.acknowledger.flush)
 
     def stop(self) -> None:
-        """As Celery's; first the broker is told what is done."""
+        """As Celery's; first the broker is told what is done, and the pool is asked what it has begun."""
         self.acknowledger.flush()
+        hear_what_began(self.pool, self.hub)
         super().stop()
 
     @cached_property

@@ -2,13 +2,18 @@
 
 import os
 import signal
+from inspect import GEN_CREATED, getgeneratorstate, isgenerator
 from threading import Timer
+from time import monotonic
 from typing import Any
 
 from celery import bootsteps, signals
 from celery.utils.log import get_logger
 
 logger = get_logger(__name__)
+
+#: Seconds in which a process of the pool says that it has taken a task.
+TO_BEGIN = 5.0
 
 
 class StopInTime(bootsteps.StartStopStep):
@@ -38,3 +43,50 @@ class StopInTime(bootsteps.StartStopStep):
     def _give_back(self) -> None:
         logger.warning("Tasks still run %d s after the signal to stop: they are given back", self.stop_after)
         os.kill(os.getpid(), signal.SIGQUIT)
+
+
+def hear_what_began(pool: Any, hub: Any) -> None:
+    """Have every task that a process of the pool was given count as begun, before the loop is left.
+
+    Celery throws away what no process has said to have begun, for the broker delivers it again. But a process says so
+    through a pipe, and the loop may have been left before it was read: the task is run all the same, a second time
+    elsewhere, and nobody reads its end, for which its process then waits 30 s before it stops.
+
+    Args:
+        pool: the worker's; all but prefork have no such pipes.
+        hub: the loop that was left; None where there is none.
+    """
+    # Here, because who imports this module to publish needs nothing of a worker.
+    from celery.worker import state
+
+    processes: Any = getattr(pool, "_pool", None)
+    if hub is None or not hasattr(processes, "_active_writers") or state.should_terminate:
+        return
+    ends = monotonic() + TO_BEGIN
+    for job in [job for job in processes._cache.values() if job._write_to is not None]:
+        process, writer = job._write_to, job._writer()
+        # Large arguments may be half written: their process has begun to read them.
+        if writer in processes._active_writers and getgeneratorstate(writer) != GEN_CREATED:
+            processes._flush_writer(process, writer)
+        said = process.outq._reader
+        while not job._accepted and monotonic() < ends:
+            if said.poll(0.1):
+                _read(hub, said.fileno())
+            elif not process._is_alive():
+                break
+
+
+def _read(hub: Any, fd: int) -> None:
+    """What the loop does where there is something to read."""
+    if fd not in hub.readers:
+        return
+    callback, arguments = hub.readers[fd]
+    if not isgenerator(callback):
+        callback(*arguments)
+        return
+    try:
+        next(callback)
+    except StopIteration:
+        pass  # it was the rest of a message
+    except (OSError, EOFError):
+        hub.remove_reader(fd)

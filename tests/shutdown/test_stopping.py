@@ -125,6 +125,18 @@ def test_what_fits_is_finished_and_not_done_again(pool: Pool) -> None:
     assert (pool.waiting(), pool.waiting(dead_letter_queue("calculator"))) == (0, 0)
 
 
+@pytest.mark.parametrize("key", ["small", pytest.param("x" * 300_000, id="larger than a pipe")])
+def test_what_was_begun_and_not_yet_heard_of_is_finished_and_not_done_again(pool: Pool, key: str) -> None:
+    # Given a worker that is told to stop before it has heard that its task was begun, or has written all of it
+    worker = pool.start(time_limit=60, stop_within=20, STOP_UNHEARD="yes")
+    pool.send(**{key: HEARTBEAT})
+
+    # Then it ends, with its task acknowledged, and waits for nothing else: a process whose end nobody reads takes 30 s
+    assert worker.wait(20) == 0
+    assert (pool.lines("begun"), pool.lines("done")) == ([key], [key])
+    assert (pool.waiting(), pool.waiting(dead_letter_queue("calculator"))) == (0, 0)
+
+
 def test_what_does_not_fit_is_given_back_to_the_next_worker(pool: Pool) -> None:
     # Given a task that fits, and one that takes longer than a worker that stops may
     worker = pool.start(time_limit=30, stop_within=4 * HEARTBEAT)
