@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from bench import images, mails, pages
+from bench import cpu, images, mails, pages
 from bench.peers.servers import Servers, running
 from bench.waiting import PATIENCE
 from bench.worker import worker
@@ -81,13 +82,10 @@ def first_task(servers: Servers) -> float:
 
 def _memory(leader: int) -> float:
     total = 0
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getsid(int(path.name)) == leader:
-                found = re.search(r"^Pss:\s+(\d+) kB", (path / "smaps_rollup").read_text(), re.MULTILINE)
-                total += int(found[1]) if found else 0
-        except OSError:
-            continue
+    for pid in cpu.of_session(leader):
+        with suppress(OSError):
+            found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+            total += int(found[1]) if found else 0
     return total / 1024
 
 

@@ -29,11 +29,13 @@ class Servers:
     Attributes:
         rabbitmq: the administrator's URL; it holds the password, and goes no further than the peers' environment.
         environ: what this project's own processes find in theirs.
+        containers: what Docker calls RabbitMQ's and Redis's.
     """
 
     rabbitmq: str
     redis: str
     environ: dict[str, str]
+    containers: tuple[str, str]
 
     def of(self, name: str) -> dict[str, str]:
         """The same for who logs in as `name`."""
@@ -88,7 +90,7 @@ def running() -> Iterator[Servers]:
                 "REDIS_URL": f"redis://{store}/0",
             }
             until(lambda: _answers(url), "RabbitMQ answers", 120)
-            yield Servers(url, environ["REDIS_URL"], environ)
+            yield Servers(url, environ["REDIS_URL"], environ, names)
         finally:
             for name in names:
                 subprocess.run(["docker", "rm", "-fv", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
