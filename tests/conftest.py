@@ -46,6 +46,8 @@ COUNTS = "-rabbit collect_statistics_interval 500 -rabbit quorum_tick_interval 5
 CLIENTS = ("calculator", "flower")
 
 
+# Before xdist looks at the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the quick ones first, then what takes long; with `make test JOBS=2`, say what stays in one process."""
     here = Path(__file__).parent
