@@ -105,7 +105,7 @@ hooks: $(VENV)/ready ## have git run the quick checks before each commit
 ##@ Work on it
 .PHONY: test test-fast-lane lint chaos bench topology contract k8s-resources lock screenshots
 test: $(VENV)/ready lint ## everything that can run here; container tests need Docker, and fail without it where CI=true; JOBS=2 in two processes
-	@$(VENV)/bin/pytest $(if $(JOBS),--numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder) $(PYTEST)
+	@$(VENV)/bin/pytest $(if $(JOBS),--numprocesses=$(JOBS) --dist=loadscope --no-loadscope-reorder) $(PYTEST)
 
 test-fast-lane: $(VENV)/ready ## the tests that run tasks, with each task in the fast lane; SHORT=1 the part that CI plays
 	@$(VENV)/bin/pytest -p tests.in_lane.plugin $(if $(SHORT),$(IN_LANE_SHORT),$(IN_LANE)) $(PYTEST)

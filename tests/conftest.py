@@ -46,20 +46,29 @@ COUNTS = "-rabbit collect_statistics_interval 500 -rabbit quorum_tick_interval 5
 CLIENTS = ("calculator", "flower")
 
 
-# Before xdist looks at the marks.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the quick ones first, then what takes long; with `make test JOBS=2`, say what stays in one process."""
+    """Put the quick ones first, then what takes long."""
     here = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(here).parts[0]
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(folder, str(item.path))))
     items.sort(key=lambda item: _turn(item.path.relative_to(here).parts[0]))
 
 
 def _turn(folder: str) -> int:
     longest = list(TOGETHER)
     return 0 if folder in FIRST else 1 + longest.index(folder) if folder in TOGETHER else 1 + len(longest)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes play, one of them plays all of a file, or of what shares a cluster."""
+    # Its own way to say so, the mark `xdist_group`, is passed over since pytest 9.2.
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return TOGETHER.get(Path(file).parts[1], file)
+
+    return Together(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
