@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.messages import fault
 from shared.signatures import reporter as contract
-from tests.unit.test_app import MakeApp, announced
+from tests.unit.app.recording import MakeApp, announced
 
 HEADERS = {"task": "reporter.fetch_repos", "id": "1"}
 BODY: list[Any] = [[], {}, {}]
