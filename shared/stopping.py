@@ -60,7 +60,9 @@ def hear_what_began(pool: Any, hub: Any) -> None:
     from celery.worker import state
 
     processes: Any = getattr(pool, "_pool", None)
-    if hub is None or not hasattr(processes, "_active_writers") or state.should_terminate:
+    # It may be 0, the code that the worker is to end with.
+    ends_tasks = state.should_terminate is not None and state.should_terminate is not False
+    if hub is None or not hasattr(processes, "_active_writers") or ends_tasks:
         return
     ends = monotonic() + TO_BEGIN
     for job in [job for job in processes._cache.values() if job._write_to is not None]:
@@ -70,23 +72,26 @@ def hear_what_began(pool: Any, hub: Any) -> None:
             processes._flush_writer(process, writer)
         said = process.outq._reader
         while not job._accepted and monotonic() < ends:
-            if said.poll(0.1):
-                _read(hub, said.fileno())
-            elif not process._is_alive():
+            readable = said.poll(0.1)
+            if not (_read(hub, said.fileno()) if readable else process._is_alive()):
                 break
+        else:
+            if not job._accepted:
+                logger.warning("Process %s did not begin within %g s what it was given", process.pid, TO_BEGIN)
 
 
-def _read(hub: Any, fd: int) -> None:
-    """What the loop does where there is something to read."""
+def _read(hub: Any, fd: int) -> bool:
+    """What the loop does where there is something to read; whether it still listens there."""
     if fd not in hub.readers:
-        return
+        return False
     callback, arguments = hub.readers[fd]
     if not isgenerator(callback):
         callback(*arguments)
-        return
+        return True
     try:
         next(callback)
     except StopIteration:
         pass  # it was the rest of a message
     except (OSError, EOFError):
         hub.remove_reader(fd)
+    return True
