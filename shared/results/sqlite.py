@@ -8,9 +8,10 @@ import fcntl
 import json
 import os
 import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ DELETE FROM families WHERE family = ?1 AND task NOT IN
 """
 #: Seconds that a writer waits for the others.
 _BUSY_TIMEOUT = 30.0
+#: More parts than a chord can have.
+_UNKNOWN = sys.maxsize
 
 
 #: Celery keeps "results may be waited for" in one variable of the whole process: where two threads join chords at once,
@@ -48,6 +51,22 @@ def _renew_joining() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_joining)
+
+
+class _Chord(dict[str, Any]):
+    """What follows on a chord, with a size that is read when Celery asks for it, which is after it has counted.
+
+    A size that was read before may be that of a chord whose last part was not yet published, and is by now done.
+    """
+
+    def __init__(self, chord: Mapping[str, Any], size: Callable[[], bytes | None]) -> None:
+        super().__init__(chord)
+        self._size = size
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As a dict's."""
+        size = self._size() if key == "chord_size" else None
+        return super().get(key, default) if size is None else int(size)
 
 
 class SqliteBackend(FamilyStore, KeyValueStoreBackend):
@@ -92,10 +111,31 @@ class SqliteBackend(FamilyStore, KeyValueStoreBackend):
                 connection.execute("ROLLBACK")
                 raise
 
-    def on_chord_part_return(self, *args: Any, **kwargs: Any) -> Any:
-        """As Celery's, one thread at a time."""
+    def _apply_chord_incr(self, header_result_args: tuple[Any, ...], body: Any, **kwargs: Any) -> None:
+        # How many parts it has nobody knows until the last of them is published.
+        self._keep_size(header_result_args[0], _UNKNOWN)
+        super()._apply_chord_incr(header_result_args, body, **kwargs)
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        """Remember how many parts the chord has."""
+        self._keep_size(group_id, chord_size)
+
+    def on_chord_part_return(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """As Celery's, one thread at a time, and with the size that it was told.
+
+        Celery takes the number of the header's results for it. A group inside the header is one of them, and has
+        several parts: the chord would be joined before all of them are done, and where every thread then waits, fail.
+        """
+        request.chord = _Chord(request.chord, lambda: self.get(self._key_of_size(request.group)))
         with _joining:
-            return super().on_chord_part_return(*args, **kwargs)
+            return super().on_chord_part_return(request, *args, **kwargs)
+
+    def _keep_size(self, group: str, size: int) -> None:
+        with self._transaction() as connection:
+            _set(connection, _text(self._key_of_size(group)), str(size), self.chord_expires)
+
+    def _key_of_size(self, group: str) -> bytes | str:
+        return self.get_key_for_chord(group, "-size")
 
     def get(self, key: bytes | str) -> bytes | None:
         """The value of `key`, or None where there is none or its time is over."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from celery import _state, chord
+from celery import _state, chain, chord, group
 
 from shared.app import App, create_app
 from shared.config import Settings
@@ -72,3 +72,15 @@ def test_many_chords_that_end_at_once_all_end(app: App) -> None:
         calls = [chord([calculator.add(n, k) for k in range(3)], calculator.total.s()).delay() for n in range(120)]
         # Then each has its result
         assert [call.get(timeout=2 * PATIENCE) for call in calls] == [3 * n + 3 for n in range(120)]
+
+
+def test_a_chord_waits_for_all_parts_of_a_group_in_its_header(app: App) -> None:
+    # Given a worker with one thread, which could not go on if a chord were joined too soon
+    environ = {name: value for name, value in os.environ.items() if name not in ("BROKER_URL", "REDIS_URL")}
+    environ |= {"LOCAL_DIR": str(app.settings.local_dir)}
+    with running(service("calculator"), app.settings, environ, "solo"):
+        # When two parts of a header are done, which are one result to the chord, and the third has not begun
+        two = chain(calculator.add.si(1, 0), group(calculator.add.si(1, 1), calculator.add.si(1, 2)))
+        late = chain(*(calculator.add.si(2, n) for n in range(5)))
+        # Then it is joined when that is done too
+        assert chord([two, late], calculator.add.si(40, 2)).delay().get(timeout=PATIENCE) == 42

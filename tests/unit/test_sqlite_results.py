@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from celery import states
@@ -294,3 +295,54 @@ def test_a_canvas_keeps_those_of_its_tasks_that_came_last(
     # The first one is found by its own id
     store.store_result("root", 1, "SUCCESS", request=Context(id="root", root_id="root"))
     assert "root" not in store.family("root")
+
+
+class Sized:
+    """A chord of three parts whose publisher knows of two results, for one of them is a group."""
+
+    def __init__(self, app: App, store: SqliteBackend) -> None:
+        self.store = store
+        self._body = app.signature("calculator.total", args=())
+        store.apply_chord(("chord", [AsyncResult(f"part-{number}", app=app) for number in range(2)]), None)
+
+    def part(self, number: int) -> None:
+        """A part is done."""
+        request = Context(id=f"part-{number}", group="chord", chord=self._body)
+        self.store.mark_as_done(f"part-{number}", number, request)
+
+    def all_published(self) -> None:
+        """What Celery says just before it publishes the last."""
+        self.store.set_chord_size("chord", 3)
+
+
+def test_a_chord_whose_parts_are_not_all_published_is_not_joined(app: App, store: SqliteBackend) -> None:
+    sized = Sized(app, store)
+    with patch.object(app, "send_task") as sent:
+        # When as many parts are done as there are results
+        sized.part(0)
+        sized.part(1)
+        assert not sent.called
+        # And then the last is published, and done
+        sized.all_published()
+        sized.part(2)
+        assert sent.called
+
+
+def test_a_part_that_is_counted_last_joins_though_it_began_before_the_last_was_published(
+    app: App, store: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a part that is about to be counted when the last is published, and is faster
+    sized, count = Sized(app, store), store.incr
+
+    def be_late(key: str) -> int:
+        monkeypatch.setattr(store, "incr", count)
+        sized.all_published()
+        sized.part(2)
+        return count(key)
+
+    with patch.object(app, "send_task") as sent:
+        sized.part(0)
+        monkeypatch.setattr(store, "incr", be_late)
+        # When it is counted, then it joins
+        sized.part(1)
+        assert sent.called
