@@ -23,9 +23,12 @@ from tests.stand_ins.github import GitHubStandIn
 from tests.stand_ins.github.dataset import find_ranking
 
 #: Played before all others: they say soonest what is wrong; and some fork, which is slow in a process that has grown.
-FIRST = ("unit", "contract")
-#: Folders whose tests share a cluster, so that one process plays all of them, where there are several. Those that take
-#: longest are first: beside them the other process plays the rest.
+FIRST: tuple[str, ...] = ("unit", "contract")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One process begins with the cluster, and the other with the quick ones. Chromium breaks off what it asks for when
+    # an interface of the machine comes or goes, as they do with containers: the quick ones start none.
+    FIRST = ("browser", "e2e", *FIRST, "chaos")
+#: Folders whose tests share a cluster, so that one process plays all of them, where there are several.
 TOGETHER = {"e2e": "cluster", "browser": "cluster", "chaos": "chaos"}
 #: Titles and texts that other processes left for the end.
 SAID: list[tuple[str, str]] = []
@@ -47,14 +50,10 @@ CLIENTS = ("calculator", "flower")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the quick ones first, then what takes long."""
+    """Put those first that are to be."""
     here = Path(__file__).parent
-    items.sort(key=lambda item: _turn(item.path.relative_to(here).parts[0]))
-
-
-def _turn(folder: str) -> int:
-    longest = list(TOGETHER)
-    return 0 if folder in FIRST else 1 + longest.index(folder) if folder in TOGETHER else 1 + len(longest)
+    turns = {folder: turn for turn, folder in enumerate(FIRST)}
+    items.sort(key=lambda item: turns.get(item.path.relative_to(here).parts[0], len(turns)))
 
 
 @pytest.hookimpl(optionalhook=True)
