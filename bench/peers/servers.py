@@ -16,6 +16,7 @@ from bench.waiting import until
 from shared import setup
 from shared.render.permissions import ADMIN
 from shared.topology import TASKS_EXCHANGE, queue_arguments
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 #: Queues that peers make for themselves.
@@ -66,7 +67,7 @@ class Servers:
 def running() -> Iterator[Servers]:
     """Both, until the block ends."""
     with tempfile.TemporaryDirectory() as folder:
-        secrets, (amqp, redis) = Path(folder), _free_ports()
+        secrets, (amqp, redis) = Path(folder), free_ports(2)
         Path(folder).chmod(0o755)
         setup.prepare(secrets)
         conf = ROOT / "compose" / "rabbitmq"
@@ -126,10 +127,3 @@ def _answers(url: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
